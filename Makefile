@@ -1,0 +1,95 @@
+# Everything a developer or an operator does here. Needs Python 3.11 or newer and make; the rest it brings itself.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := $(BIN)/python
+BUF := PATH="$(CURDIR)/$(BIN):$$PATH" node_modules/.bin/buf
+PACKAGES := shared trainer_service inference_service client
+
+.PHONY: help
+help: ## Lists the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# The stamp's name carries nothing: it is remade when the locked dependencies or the package's description change.
+$(VENV)/.installed: requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; try: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "No virtual environment could be made; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(RUN) tools/bring_redis.py
+	@touch $@
+
+node_modules/.installed: package.json package-lock.json $(VENV)/.installed
+	PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --silent --ignore-scripts
+	@touch $@
+
+.PHONY: setup
+setup: $(VENV)/.installed ## Makes the virtual environment with the locked dependencies
+
+.PHONY: demo
+demo: setup ## Trains on MNIST, serves it, swaps a second version in under load; says what held
+	$(BIN)/weightcast demo
+
+.PHONY: up
+up: setup ## Runs Redis and both services on this machine until Ctrl-C
+	$(BIN)/weightcast up
+
+.PHONY: test
+test: setup ## Runs every test but the compose test
+	$(RUN) -m pytest --ignore=tests/compose $(PYTEST_ARGS)
+
+.PHONY: test-compose
+test-compose: setup ## Builds the images, brings them up with docker compose, and uses them
+	$(RUN) -m pytest tests/compose -s $(PYTEST_ARGS)
+
+.PHONY: soak
+soak: setup ## Runs what takes longer than a test may: thousands of hot swaps under load
+	WEIGHTCAST_SOAK=1 $(RUN) -m pytest tests/e2e -k soak -s $(PYTEST_ARGS)
+
+.PHONY: check
+check: lint typecheck protos-check test ## Everything CI asks for but the compose test
+
+.PHONY: lint
+lint: setup ## Checks format and style
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+.PHONY: format
+format: setup ## Formats and fixes what can be fixed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: typecheck
+typecheck: setup ## Checks types, strictly
+	$(BIN)/mypy
+
+.PHONY: protos
+protos: setup ## Regenerates shared/pb from protos/
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(RUN) protos/generate.py 2> /dev/null
+
+.PHONY: protos-check
+protos-check: setup node_modules/.installed ## Lints the contract and checks that shared/pb is generated from it
+	$(BUF) lint protos
+	$(BUF) format --diff --exit-code protos
+	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(RUN) protos/generate.py --output "$$fresh/pb" 2> /dev/null; \
+	diff -r --exclude=__pycache__ "$$fresh/pb" shared/pb || { echo "shared/pb is not what protos/ gives; run: make protos" >&2; exit 1; }
+
+.PHONY: bench
+bench: setup ## Measures publish-to-answer time and hot swaps; prints tables, writes benchmarks/results/
+	$(RUN) benchmarks/publish_to_answer.py
+
+.PHONY: lock
+lock: setup ## Resolves and pins every dependency again
+	for role in dev trainer inference; do \
+	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	    --no-annotate --no-header --extra $$role --output-file requirements/$$role.txt pyproject.toml; \
+	done
+
+.PHONY: clean
+clean: ## Removes what the other targets made
+	rm -rf $(VENV) node_modules build dist ./*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis benchmarks/results
+	find $(PACKAGES) tests benchmarks -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,35 @@
+"""How the client reaches a service: one channel, and retries only where the service says that it is safe."""
+
+import json
+
+import grpc
+
+MAX_MESSAGE_BYTES = 64 * 2**20
+# UNAVAILABLE means that nothing was done, so every method may be sent again.
+RETRY_POLICY = {
+    "methodConfig": [
+        {
+            "name": [{}],
+            "retryPolicy": {
+                "maxAttempts": 4,
+                "initialBackoff": "0.1s",
+                "maxBackoff": "1s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ]
+}
+
+
+def open_channel(address: str, *, retry: bool = True) -> grpc.Channel:
+    """A channel to `host:port`. It connects with its first call."""
+    options: list[tuple[str, str | int]] = [
+        ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ]
+    if retry:
+        options.append(("grpc.service_config", json.dumps(RETRY_POLICY)))
+    else:
+        options.append(("grpc.enable_retries", 0))
+    return grpc.insecure_channel(address, options=options)

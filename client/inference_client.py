@@ -1,0 +1,142 @@
+"""A client of the inference service: arrays and image files in, classes and probabilities out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from client.channel import open_channel
+from client.errors import rpc_errors
+from shared.pb.weightcast.v1 import inference_service_pb2 as pb
+from shared.pb.weightcast.v1 import tensor_pb2
+from shared.pb.weightcast.v1.inference_service_pb2_grpc import InferenceServiceStub
+
+DATA_TYPES: dict[np.dtype[np.uint8 | np.float32], tensor_pb2.DataType.ValueType] = {
+    np.dtype(np.uint8): tensor_pb2.DATA_TYPE_UINT8,
+    np.dtype(np.float32): tensor_pb2.DATA_TYPE_FLOAT32,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a batch was classified as, and by which version.
+
+    Attributes:
+        class_ids: (rows, top_k), best first.
+        scores: the probability of each of those classes, float32 (rows, top_k).
+        class_labels: the name of each class, by class id.
+        probabilities: float32 (rows, classes), or None where they were not asked for.
+        model, version, digest: what answered.
+    """
+
+    class_ids: npt.NDArray[np.int64]
+    scores: npt.NDArray[np.float32]
+    class_labels: tuple[str, ...]
+    probabilities: npt.NDArray[np.float32] | None
+    model: str
+    version: int
+    digest: str
+
+    @property
+    def labels(self) -> list[str]:
+        """The name of each row's best class."""
+        return [self.class_labels[class_id] for class_id in self.class_ids[:, 0]]
+
+
+class InferenceClient:
+    """Calls to one inference service. Safe to share between threads; close it or use it in a `with`."""
+
+    def __init__(self, address: str = "127.0.0.1:50052", *, timeout: float = 30.0, retry: bool = True) -> None:
+        self._channel = open_channel(address, retry=retry)
+        self._timeout = timeout
+        self.stub = InferenceServiceStub(self._channel)
+
+    def classify(
+        self,
+        model: str,
+        examples: npt.NDArray[np.uint8 | np.float32] | Sequence[bytes],
+        *,
+        version: int | str | None = None,
+        top_k: int = 1,
+        include_probabilities: bool = False,
+    ) -> Prediction:
+        """Classifies a batch: an array (rows, …input_shape) of uint8 or float32, or PNG or JPEG files.
+
+        `version` is a number or an alias; None means what is live.
+
+        Raises:
+            RpcError: with the service's reason.
+            TypeError: if an array is neither uint8 nor float32.
+        """
+        request = pb.ClassifyRequest(model=model, top_k=top_k, include_probabilities=include_probabilities)
+        if isinstance(version, int):
+            request.version = version
+        elif version is not None:
+            request.alias = version
+        if isinstance(examples, np.ndarray):
+            request.tensor.CopyFrom(tensor_of(examples))
+        else:
+            request.images.files.extend(examples)
+        with rpc_errors():
+            return prediction_of(self.stub.Classify(request, timeout=self._timeout))
+
+    def status(self, model: str) -> pb.ModelStatus:
+        """What the service serves for one model."""
+        with rpc_errors():
+            return self.stub.GetModelStatus(pb.GetModelStatusRequest(model=model), timeout=self._timeout).status
+
+    def served_models(self) -> list[pb.ModelStatus]:
+        """What the service serves for every model."""
+        with rpc_errors():
+            return list(self.stub.ListServedModels(pb.ListServedModelsRequest(), timeout=self._timeout).models)
+
+    def close(self) -> None:
+        """Closes the channel."""
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def tensor_of(array: npt.NDArray[np.uint8 | np.float32]) -> tensor_pb2.Tensor:
+    """An array as a tensor message.
+
+    Raises:
+        TypeError: if it is neither uint8 nor float32.
+    """
+    if array.dtype not in DATA_TYPES:
+        raise TypeError(f"got an array of {array.dtype}, expected uint8 or float32; convert it with .astype()")
+    return tensor_pb2.Tensor(
+        data_type=DATA_TYPES[array.dtype], shape=array.shape, contents=np.ascontiguousarray(array).tobytes()
+    )
+
+
+def array_of(tensor: tensor_pb2.Tensor) -> npt.NDArray[np.uint8 | np.float32]:
+    """A tensor message as a read-only array."""
+    dtype = next(dtype for dtype, data_type in DATA_TYPES.items() if data_type == tensor.data_type)
+    return np.frombuffer(tensor.contents, dtype).reshape(tuple(tensor.shape))
+
+
+def prediction_of(response: pb.ClassifyResponse) -> Prediction:
+    """A response as arrays."""
+    shape = (-1, response.top_k)
+    probabilities = None
+    if response.HasField("probabilities"):
+        probabilities = array_of(response.probabilities).astype(np.float32, copy=False)
+    return Prediction(
+        class_ids=np.array(response.class_ids, np.int64).reshape(shape),
+        scores=np.array(response.scores, np.float32).reshape(shape),
+        class_labels=tuple(response.class_labels),
+        probabilities=probabilities,
+        model=response.served_by.model,
+        version=response.served_by.version,
+        digest=response.served_by.digest,
+    )

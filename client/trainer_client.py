@@ -1,0 +1,146 @@
+"""A client of the trainer service: training jobs, data sets and the registry of versions."""
+
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from client.channel import open_channel
+from client.errors import rpc_errors
+from client.inference_client import array_of
+from shared.pb.weightcast.v1 import dataset_pb2, model_pb2, training_pb2
+from shared.pb.weightcast.v1 import model_registry_service_pb2 as registry_pb
+from shared.pb.weightcast.v1 import trainer_service_pb2 as pb
+from shared.pb.weightcast.v1.model_registry_service_pb2_grpc import ModelRegistryServiceStub
+from shared.pb.weightcast.v1.trainer_service_pb2_grpc import TrainerServiceStub
+
+FINAL_STATES = frozenset(
+    {
+        training_pb2.TrainingJob.STATE_SUCCEEDED,
+        training_pb2.TrainingJob.STATE_FAILED,
+        training_pb2.TrainingJob.STATE_CANCELLED,
+    }
+)
+EXAMPLES_PER_PAGE = 1000
+
+
+class TrainerClient:
+    """Calls to one trainer service. Safe to share between threads; close it or use it in a `with`."""
+
+    def __init__(self, address: str = "127.0.0.1:50051", *, timeout: float = 30.0) -> None:
+        self._channel = open_channel(address)
+        self._timeout = timeout
+        self.stub = TrainerServiceStub(self._channel)
+        self.registry = ModelRegistryServiceStub(self._channel)
+
+    def create_job(self, spec: training_pb2.TrainingSpec, request_id: str = "") -> training_pb2.TrainingJob:
+        """Queues a training job; the same `request_id` again gives the same job."""
+        request = pb.CreateTrainingJobRequest(spec=spec, request_id=request_id)
+        with rpc_errors():
+            return self.stub.CreateTrainingJob(request, timeout=self._timeout).job
+
+    def job(self, job_id: str) -> training_pb2.TrainingJob:
+        """One job."""
+        with rpc_errors():
+            return self.stub.GetTrainingJob(pb.GetTrainingJobRequest(job_id=job_id), timeout=self._timeout).job
+
+    def jobs(self, limit: int) -> list[training_pb2.TrainingJob]:
+        """The newest jobs."""
+        with rpc_errors():
+            request = pb.ListTrainingJobsRequest(page_size=limit)
+            return list(self.stub.ListTrainingJobs(request, timeout=self._timeout).jobs)
+
+    def cancel(self, job_id: str) -> training_pb2.TrainingJob:
+        """Asks a job to stop."""
+        with rpc_errors():
+            return self.stub.CancelTrainingJob(pb.CancelTrainingJobRequest(job_id=job_id), timeout=self._timeout).job
+
+    def watch(self, job_id: str, cursor: str = "") -> Iterator[pb.WatchTrainingJobResponse]:
+        """A job's events, from the beginning or after `cursor`, until it has ended."""
+        with rpc_errors():
+            yield from self.stub.WatchTrainingJob(pb.WatchTrainingJobRequest(job_id=job_id, cursor=cursor))
+
+    def wait(self, job_id: str) -> training_pb2.TrainingJob:
+        """The job in its final state, however long that takes."""
+        for event in self.watch(job_id):
+            if event.WhichOneof("event") == "job" and event.job.state in FINAL_STATES:
+                return event.job
+        return self.job(job_id)
+
+    def datasets(self) -> list[dataset_pb2.Dataset]:
+        """Every data set, by name and description."""
+        with rpc_errors():
+            return list(self.stub.ListDatasets(pb.ListDatasetsRequest(), timeout=self._timeout).datasets)
+
+    def dataset(self, name: str) -> dataset_pb2.Dataset:
+        """One data set, described."""
+        with rpc_errors():
+            return self.stub.GetDataset(pb.GetDatasetRequest(name=name), timeout=self._timeout).dataset
+
+    def examples(
+        self, dataset: str, count: int | None = None
+    ) -> tuple[npt.NDArray[np.uint8 | np.float32], npt.NDArray[np.int64]]:
+        """The first `count` test examples (None: all), (rows, …input_shape), and the class id of each."""
+        examples, class_ids, token = [], [], ""
+        left = count
+        while True:
+            size = EXAMPLES_PER_PAGE if left is None else min(left, EXAMPLES_PER_PAGE)
+            request = pb.ListDatasetExamplesRequest(dataset=dataset, page_size=size, page_token=token)
+            with rpc_errors():
+                page = self.stub.ListDatasetExamples(request, timeout=self._timeout)
+            examples.append(array_of(page.examples))
+            class_ids.append(np.array(page.class_ids, np.int64))
+            token = page.next_page_token
+            left = None if left is None else left - size
+            if not token or left == 0:
+                return np.concatenate(examples), np.concatenate(class_ids)
+
+    def models(self) -> list[model_pb2.Model]:
+        """Every model, up to the first 200 by name."""
+        with rpc_errors():
+            request = registry_pb.ListModelsRequest(page_size=200)
+            return list(self.registry.ListModels(request, timeout=self._timeout).models)
+
+    def versions(self, model: str, limit: int) -> list[model_pb2.ModelVersion]:
+        """A model's newest versions."""
+        with rpc_errors():
+            request = registry_pb.ListModelVersionsRequest(model=model, page_size=limit)
+            return list(self.registry.ListModelVersions(request, timeout=self._timeout).versions)
+
+    def version(self, model: str, version: int | str | None = None) -> model_pb2.ModelVersion:
+        """One version by number or alias; None means what is live."""
+        request = registry_pb.GetModelVersionRequest(model=model)
+        if isinstance(version, int):
+            request.version = version
+        elif version is not None:
+            request.alias = version
+        with rpc_errors():
+            return self.registry.GetModelVersion(request, timeout=self._timeout).version
+
+    def download(
+        self, model: str, version: int | str | None = None
+    ) -> tuple[registry_pb.DownloadModelVersionHeader, bytes]:
+        """A version's safetensors file, and what the service says of it."""
+        request = registry_pb.DownloadModelVersionRequest(model=model)
+        if isinstance(version, int):
+            request.version = version
+        elif version is not None:
+            request.alias = version
+        with rpc_errors():
+            parts = self.registry.DownloadModelVersion(request, timeout=self._timeout)
+            header = next(parts).header
+            return header, b"".join(part.chunk for part in parts)
+
+    def close(self) -> None:
+        """Closes the channel."""
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,1 @@
+"""The service that answers classification requests with the newest snapshot of each model."""

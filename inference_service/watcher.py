@@ -1,0 +1,71 @@
+"""The thread that keeps what is served equal to what the store says: woken by events, and every few seconds anyway."""
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import structlog
+
+from inference_service.model_manager import ModelManager
+from shared.errors import StoreUnavailableError
+
+FIRST_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 2.0
+log = structlog.get_logger()
+
+
+class Events(Protocol):
+    """What wakes the watcher: `shared.store.model_store.ModelEvents`."""
+
+    def follow(self, models: Sequence[str]) -> None:
+        """Makes `wait` wake for these models, and for new ones, from now on."""
+
+    def wait(self, seconds: float) -> bool:
+        """Blocks until something was published, or the time has passed."""
+
+
+class Watcher:
+    """Reconciles, waits, and begins again, until it is stopped. No error ends it."""
+
+    def __init__(
+        self, model_names: Callable[[], Sequence[str]], events: Events, manager: ModelManager, seconds: float
+    ) -> None:
+        self._model_names = model_names
+        self._events = events
+        self._manager = manager
+        self._seconds = seconds
+        self._pause = FIRST_PAUSE_SECONDS
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
+
+    def start(self) -> None:
+        """Begins to watch."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends after the current wait; does not wait for it, for a blocked read holds nothing worth keeping."""
+        self._stopping.set()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._follow_and_wait()
+            except StoreUnavailableError as error:
+                if self._manager.store_contact.reachable:
+                    log.warning("the store is away; serving what is loaded", error=error.message)
+                self._manager.store_lost()
+                self._rest()
+            except Exception:
+                log.exception("watching failed; trying again")
+                self._rest()
+
+    def _follow_and_wait(self) -> None:
+        models = self._model_names()
+        self._events.follow(models)  # before reading, so that no publication falls between reading and waiting
+        self._manager.reconcile(models)
+        self._pause = FIRST_PAUSE_SECONDS
+        self._events.wait(self._seconds)
+
+    def _rest(self) -> None:
+        self._stopping.wait(self._pause)
+        self._pause = min(self._pause * 2, LONGEST_PAUSE_SECONDS)

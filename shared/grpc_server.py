@@ -1,0 +1,102 @@
+"""How a gRPC server of this product is made, started and stopped: one way for both services.
+
+It answers health and reflection beside its own services, maps errors, and on SIGTERM or SIGINT says NOT_SERVING, lets
+accepted calls finish within the grace period, and then ends.
+"""
+
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import structlog
+from google.protobuf.descriptor import FileDescriptor
+from grpc_health.v1 import health_pb2_grpc
+from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE
+from grpc_health.v1.health import HealthServicer
+from grpc_health.v1.health_pb2 import HealthCheckResponse
+from grpc_reflection.v1alpha import reflection
+
+from shared.grpc_errors import ErrorInterceptor
+
+# The health service that is SERVING as long as the process runs; readiness is "", the server as a whole.
+LIVENESS = "liveness"
+READINESS = ""
+log = structlog.get_logger()
+
+
+class Health:
+    """What health checks answer. A check by name is NOT_SERVING until it is set."""
+
+    def __init__(self) -> None:
+        self.servicer = HealthServicer(experimental_non_blocking=True)
+        self._states: dict[str, bool] = {}
+        self.set_serving(LIVENESS, serving=True)
+        self.set_serving(READINESS, serving=False)
+
+    def set_serving(self, name: str, *, serving: bool) -> None:
+        """Changes what a check by `name` answers; who watches it is told when it differs."""
+        if self._states.get(name) is not serving:
+            self._states[name] = serving
+            self.servicer.set(name, HealthCheckResponse.SERVING if serving else HealthCheckResponse.NOT_SERVING)
+
+    def shut_down(self) -> None:
+        """Answers NOT_SERVING to everything from now on."""
+        self.servicer.enter_graceful_shutdown()
+
+
+class Server:
+    """A gRPC server with health, reflection and the error mapping."""
+
+    def __init__(self, listen: str, threads: int, max_message_bytes: int, port_file: Path | None = None) -> None:
+        self.health = Health()
+        self._listen = listen
+        self._port_file = port_file
+        self._names = [HEALTH_SERVICE, reflection.SERVICE_NAME]
+        self._server = grpc.server(
+            ThreadPoolExecutor(threads, thread_name_prefix="rpc"),
+            interceptors=[ErrorInterceptor()],
+            options=[
+                ("grpc.max_receive_message_length", max_message_bytes),
+                ("grpc.max_send_message_length", -1),
+                ("grpc.so_reuseport", 0),  # a port that is taken is an error, not a second listener
+            ],
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self.health.servicer, self._server)
+
+    def add(self, register: Callable[[grpc.Server], None], schema: FileDescriptor) -> None:
+        """Adds a servicer: the function that registers it, and the schema whose services reflection lists."""
+        register(self._server)
+        self._names.extend(service.full_name for service in schema.services_by_name.values())
+
+    def start(self) -> int:
+        """Begins to answer and returns the port.
+
+        Raises:
+            RuntimeError: if the address cannot be listened on.
+        """
+        reflection.enable_server_reflection(self._names, self._server)
+        port = self._server.add_insecure_port(self._listen)
+        self._server.start()
+        log.info("listening", address=self._listen, port=port)
+        if self._port_file is not None:
+            unfinished = self._port_file.with_suffix(".tmp")
+            unfinished.write_text(str(port))
+            unfinished.replace(self._port_file)  # who waits for the file finds it complete
+        return port
+
+    def stop(self, grace_seconds: float) -> None:
+        """Says NOT_SERVING, refuses new calls, waits for the accepted ones, and then ends what is left."""
+        self.health.shut_down()
+        self._server.stop(grace_seconds).wait()
+
+
+def wait_for_signal() -> None:
+    """Returns when the process is asked to end by SIGTERM or SIGINT."""
+    asked = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: asked.set())
+    asked.wait()
+    log.info("stopping")

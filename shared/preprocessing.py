@@ -1,0 +1,62 @@
+"""What is done to an example before the first layer: one value, recorded by the trainer and applied by inference.
+
+Clients send examples in the data set's own shape, as bytes or as feature values; the network sees float32 rows.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+
+from shared.network import FloatArray
+
+# A batch as it came: bytes, or feature values. (rows, input_size)
+Rows = npt.NDArray[np.uint8 | np.float32]
+
+
+class LabelEncoding(Enum):
+    """How class labels become training targets."""
+
+    ONE_HOT = "one_hot"
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How one example becomes a row of features.
+
+    Attributes:
+        input_shape: the shape of an example as clients send it, flattened in row-major order.
+        uint8_scale: a byte times this is the feature value, e.g. 1/255.
+        feature_min: the smallest feature value that occurs; a smaller one was not scaled as the training data was.
+        feature_max: the largest feature value that occurs.
+        label_encoding: how labels became training targets.
+    """
+
+    input_shape: tuple[int, ...]
+    uint8_scale: float
+    feature_min: float = 0.0
+    feature_max: float = 1.0
+    label_encoding: LabelEncoding = LabelEncoding.ONE_HOT
+
+    @property
+    def input_size(self) -> int:
+        """Features of one example."""
+        return prod(self.input_shape)
+
+    @property
+    def uint8_max(self) -> int:
+        """The largest byte that is still a feature value in range."""
+        return min(255, round(self.feature_max / self.uint8_scale))
+
+    def scale_bytes(self, rows: Rows, out: FloatArray) -> FloatArray:
+        """Writes the feature values of uint8 `rows` to `out`, float32 of the same shape, and returns it."""
+        np.multiply(rows, np.float32(self.uint8_scale), out=out)
+        return out
+
+
+def one_hot(class_ids: npt.NDArray[np.integer], class_count: int) -> FloatArray:
+    """Targets (rows, class_count), float32: 1 at each row's class and 0 elsewhere."""
+    targets: FloatArray = np.eye(class_count, dtype=np.float32)[class_ids]
+    return targets

@@ -1,0 +1,72 @@
+"""Settings from `WEIGHTCAST_…` environment variables, read once by a process's composition root.
+
+One message lists every bad variable. The README's table is made from these fields and a test compares them.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import Field, StringConstraints, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+SettingsType = TypeVar("SettingsType", bound="Settings")
+ListenAddress = Annotated[str, StringConstraints(pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$")]
+
+
+class Settings(BaseSettings):
+    """What every process of the product may be told."""
+
+    model_config = SettingsConfigDict(env_prefix="WEIGHTCAST_", extra="ignore", env_ignore_empty=True)
+
+    redis_url: str = Field("redis://127.0.0.1:6379/0", description="Where Redis is; may carry a password.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="The least level logged.")
+    port_file: Path | None = Field(
+        None, description="A file to write the port to once the server listens, for whoever asked for port 0."
+    )
+    shutdown_grace_seconds: float = Field(
+        10.0, ge=0, le=3600, description="How long accepted requests may take to finish after SIGTERM."
+    )
+
+
+class TrainerSettings(Settings):
+    """What the trainer service and its workers may be told."""
+
+    trainer_listen: ListenAddress = Field("127.0.0.1:50051", description="The trainer's address; port 0 picks one.")
+    trainer_workers: int = Field(1, ge=0, le=64, description="Training worker processes to run; 0 means API only.")
+    data_dir: Path | None = Field(
+        None, description="Folder of data sets (`mnist/` holds the four IDX `.gz` files); unset means download."
+    )
+    cache_dir: Path = Field(
+        Path("~/.cache/weightcast"), description="Where downloaded data sets are kept.", validate_default=True
+    )
+
+
+class InferenceSettings(Settings):
+    """What the inference service may be told."""
+
+    inference_listen: ListenAddress = Field("127.0.0.1:50052", description="The service's address; port 0 picks one.")
+    inference_threads: int = Field(8, ge=1, le=256, description="Requests answered at the same time.")
+    inference_max_batch_rows: int = Field(10_000, ge=1, le=1_000_000, description="Most rows one request may have.")
+    inference_max_message_bytes: int = Field(
+        32 * 2**20, ge=2**16, le=2**30, description="Largest request accepted, in bytes."
+    )
+    inference_pinned_versions: int = Field(
+        4, ge=1, le=1000, description="Versions kept in memory, besides `live`, because requests named them."
+    )
+    inference_reconcile_seconds: float = Field(
+        2.0, ge=0.1, le=60, description="How often the store is compared with what is served, events or not."
+    )
+
+
+def load(kind: type[SettingsType]) -> SettingsType:
+    """The settings of this process; ends it with status 2 and one message that lists every bad variable."""
+    try:
+        return kind()
+    except ValidationError as error:
+        lines = [
+            f"  WEIGHTCAST_{'.'.join(map(str, fault['loc'])).upper()}: {fault['msg']} (got {fault['input']!r})"
+            for fault in error.errors()
+        ]
+        print("These settings cannot be used:", *lines, sep="\n", file=sys.stderr)  # noqa: T201 - logs need settings
+        sys.exit(2)

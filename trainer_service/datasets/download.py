@@ -1,0 +1,79 @@
+"""Downloads a file once: from the first mirror that has it, resuming what was begun, kept only if it checks out."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pooch
+import requests
+import structlog
+from tqdm import tqdm
+
+from shared.errors import UnavailableError, WrongStateError
+
+TIMEOUT_SECONDS = (5, 30)  # to connect, and between two reads
+CHUNK_BYTES = 2**16
+SIZE_LIMIT = 256 * 2**20
+log = structlog.get_logger()
+
+
+def fetch(name: str, folder: Path, mirrors: Sequence[str], verify: Callable[[Path], object]) -> Path:
+    """The path of `name` in `folder`, downloaded if it is not there yet.
+
+    `verify` raises WrongStateError for a file that must not be used; such a file is removed and the next mirror asked.
+
+    Raises:
+        UnavailableError: if no mirror gave the file; says what each answered.
+    """
+    path = folder / name
+    if path.is_file():
+        return path
+    failures = []
+    for mirror in mirrors:
+        try:
+            pooch.retrieve(mirror + name, known_hash=None, fname=name, path=folder, downloader=resume_download)
+            verify(path)
+        except WrongStateError as error:
+            path.unlink(missing_ok=True)
+            failures.append(f"{mirror}: {error.message}")
+        except (requests.RequestException, OSError) as error:
+            failures.append(f"{mirror}: {error}")
+        else:
+            log.info("downloaded", file=name, mirror=mirror)
+            return path
+    raise UnavailableError(
+        f"{name} could not be downloaded; set WEIGHTCAST_DATA_DIR to a folder that has it, or choose the data set "
+        f"'digits', which needs no network. {'; '.join(failures)}",
+        reason="DATASET_UNREACHABLE",
+    )
+
+
+def resume_download(url: str, output_file: str, pooch_: Any) -> None:  # noqa: ANN401, ARG001 - pooch's own signature
+    """A pooch downloader that goes on where an interrupted one stopped and shows a bar on a terminal.
+
+    pooch hands in a new temporary name each time, so what has arrived is kept beside it under a name of the URL's.
+    """
+    target = Path(output_file)
+    partial = target.parent / f"{url.rsplit('/', 1)[-1]}.part"
+    have = partial.stat().st_size if partial.exists() else 0
+    headers = {"Range": f"bytes={have}-"} if have else {}
+    with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS) as response:
+        if response.status_code == requests.codes.requested_range_not_satisfiable:
+            partial.unlink()
+            raise requests.RequestException(f"{url}: the partial file does not fit; removed, try again")
+        response.raise_for_status()
+        resumed = response.status_code == requests.codes.partial_content
+        have = have if resumed else 0
+        total = have + int(response.headers.get("Content-Length", 0))
+        if total > SIZE_LIMIT:
+            raise requests.RequestException(f"{url} has {total} bytes, more than the limit of {SIZE_LIMIT}")
+        with (
+            partial.open("ab" if resumed else "wb") as file,
+            tqdm(desc=partial.stem, initial=have, total=total or None, unit="B", unit_scale=True, disable=None) as bar,
+        ):
+            for chunk in response.iter_content(CHUNK_BYTES):
+                file.write(chunk)
+                bar.update(len(chunk))
+                if file.tell() > SIZE_LIMIT:
+                    raise requests.RequestException(f"{url} is larger than the limit of {SIZE_LIMIT} bytes")
+    partial.replace(target)

@@ -1,0 +1,44 @@
+"""A training job as a value, and the events of its life. A job, once accepted, ends in exactly one final state."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+
+from shared.training_spec import EpochMetrics, TrainingSpec
+from trainer_service.training.loop import Progress
+
+
+class JobState(Enum):
+    """Where a job is in its life."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing can follow."""
+        return self not in (JobState.QUEUED, JobState.RUNNING)
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """One request to train a model, and how far it has come."""
+
+    id: str
+    spec: TrainingSpec
+    state: JobState
+    create_time: datetime
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+    epochs: tuple[EpochMetrics, ...] = ()
+    progress: Progress | None = None
+    version: int = 0
+    digest: str = ""
+    error_message: str = ""
+
+
+# What happened: the job entered a state, is this far, or finished an epoch.
+JobEvent = TrainingJob | Progress | EpochMetrics

@@ -1,0 +1,115 @@
+"""What clients may do with training jobs: create, read, list, cancel, watch."""
+
+import re
+import secrets
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from shared.errors import CapacityError, FieldViolation, InvalidInputError, NotFoundError, WrongStateError
+from shared.training_spec import TrainingSpec
+from trainer_service.datasets.catalogue import Catalogue
+from trainer_service.jobs.job import JobState, TrainingJob
+from trainer_service.jobs.job_queue import JobQueue
+from trainer_service.jobs.job_store import FROM_THE_BEGINNING, JobStore, RecordedEvent
+
+CURSOR = re.compile(r"\d{1,20}-\d{1,20}")
+MAX_REQUEST_ID = 64
+WATCH_POLL_SECONDS = 1.0  # how soon a watch notices that its client has gone
+
+
+class JobService:
+    """Training jobs as their users see them."""
+
+    def __init__(self, store: JobStore, queue: JobQueue, catalogue: Catalogue, max_watchers: int) -> None:
+        self._store = store
+        self._queue = queue
+        self._catalogue = catalogue
+        self._max_watchers = max_watchers
+        self._watchers = threading.BoundedSemaphore(max_watchers)
+
+    def create(self, spec: TrainingSpec, request_id: str = "") -> TrainingJob:
+        """Accepts a job and queues it.
+
+        Raises:
+            InvalidInputError: naming every bad field at once.
+            NotFoundError: if there is no such data set.
+            StoreUnavailableError: if Redis is away.
+        """
+        violations = list(spec.violations())
+        if len(request_id) > MAX_REQUEST_ID:
+            violations.append(
+                FieldViolation("request_id", f"got {len(request_id)} characters, expected at most {MAX_REQUEST_ID}")
+            )
+        if violations:
+            raise InvalidInputError(*violations)
+        try:
+            self._catalogue.entry(spec.dataset)
+        except NotFoundError as error:
+            raise NotFoundError(f"spec.dataset: {error.message}", reason=error.reason) from error
+        job = TrainingJob(secrets.token_hex(6), spec, JobState.QUEUED, datetime.now(UTC))
+        job_id = self._store.create(job, request_id)
+        if job_id != job.id:
+            job = self._store.get(job_id)
+        if job.state is JobState.QUEUED:  # also where an earlier attempt was cut off before it could queue the job
+            self._queue.put(job.id)
+        return job
+
+    def get(self, job_id: str) -> TrainingJob:
+        """One job; NotFoundError if there is none."""
+        return self._store.get(job_id)
+
+    def newest(self, offset: int, count: int) -> list[TrainingJob]:
+        """Up to `count` jobs, newest first, from the `offset`-th."""
+        return self._store.newest(offset, count)
+
+    def cancel(self, job_id: str) -> TrainingJob:
+        """Ends a queued job at once and asks a running one to stop at its next minibatch.
+
+        Raises:
+            NotFoundError: JOB_NOT_FOUND.
+            WrongStateError: JOB_ENDED, with the state it ended in.
+        """
+        job = self._store.get(job_id)
+        cancelled = replace(job, state=JobState.CANCELLED, end_time=datetime.now(UTC))
+        if job.state is JobState.QUEUED and self._store.replace(JobState.QUEUED, cancelled, cancelled):
+            self._queue.remove(job_id)
+            return cancelled
+        job = self._store.get(job_id)
+        if job.state.is_final:
+            raise WrongStateError(f"job {job_id} has already ended: {job.state.name}", reason="JOB_ENDED")
+        self._store.request_cancel(job_id)
+        return job
+
+    def watch(self, job_id: str, cursor: str, is_watched: Callable[[], bool]) -> Iterator[RecordedEvent]:
+        """The events after `cursor` (empty: all), then new ones, until the job has ended or nobody watches.
+
+        Raises:
+            InvalidInputError: if the cursor is not one.
+            NotFoundError: JOB_NOT_FOUND.
+            CapacityError: TOO_MANY_WATCHERS.
+        """
+        if cursor and not CURSOR.fullmatch(cursor):
+            raise InvalidInputError.of("cursor", f"got {cursor[:80]!r}, expected the cursor of an earlier event")
+        if not self._watchers.acquire(blocking=False):
+            raise CapacityError(
+                f"{self._max_watchers} watches run already; try again, or poll GetTrainingJob",
+                reason="TOO_MANY_WATCHERS",
+            )
+        try:
+            yield from self._follow(job_id, cursor or FROM_THE_BEGINNING, is_watched)
+        finally:
+            self._watchers.release()
+
+    def _follow(self, job_id: str, cursor: str, is_watched: Callable[[], bool]) -> Iterator[RecordedEvent]:
+        while is_watched():
+            ended = self._store.get(job_id).state.is_final  # asked before reading: its last event is there then
+            recorded = self._store.events_after(job_id, cursor, WATCH_POLL_SECONDS)
+            for item in recorded:
+                yield item
+                cursor = item.cursor
+                if isinstance(item.event, TrainingJob) and item.event.state.is_final:
+                    return
+            if ended and not recorded:
+                return

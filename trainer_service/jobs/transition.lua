@@ -1,0 +1,11 @@
+-- Replaces a job if it is in the state expected, and appends the event to its history. Returns 1 if it did, else 0.
+-- KEYS: job, events
+-- ARGV: expected state, new state, serialized job, event
+local job, events = unpack(KEYS)
+local expected, state, serialized, event = unpack(ARGV)
+if redis.call('HGET', job, 'state') ~= expected then
+  return 0
+end
+redis.call('HSET', job, 'state', state, 'job', serialized)
+redis.call('XADD', events, '*', 'event', event)
+return 1

@@ -1,0 +1,139 @@
+"""The gRPC face of the model registry: decodes a message, calls one method of the store, encodes its answer."""
+
+from collections.abc import Iterator
+
+import grpc
+
+from shared.errors import InvalidInputError
+from shared.manifest_codec import timestamp
+from shared.model_version import LIVE, ModelSummary, PublishedVersion
+from shared.paging import page_of
+from shared.pb.weightcast.v1 import model_pb2
+from shared.pb.weightcast.v1 import model_registry_service_pb2 as pb
+from shared.pb.weightcast.v1.model_registry_service_pb2_grpc import ModelRegistryServiceServicer
+from shared.snapshot_codec import verify_digest
+from shared.store.model_store import ModelStore
+from shared.training_spec import checked_model_name
+
+CHUNK_BYTES = 2**20
+
+
+class RegistryServicer(ModelRegistryServiceServicer):
+    """weightcast.v1.ModelRegistryService."""
+
+    def __init__(self, models: ModelStore) -> None:
+        self._models = models
+
+    def ListModels(self, request: pb.ListModelsRequest, context: grpc.ServicerContext) -> pb.ListModelsResponse:
+        """Lists models by name."""
+        page = page_of(request.page_size, request.page_token)
+        start = page.position or 0
+        stop = start + page.size
+        names = self._models.model_names()
+        return pb.ListModelsResponse(
+            models=[model_message(self._models.model(name)) for name in names[start:stop]],
+            next_page_token=str(stop) if stop < len(names) else "",
+        )
+
+    def GetModel(self, request: pb.GetModelRequest, context: grpc.ServicerContext) -> pb.GetModelResponse:
+        """Returns one model."""
+        return pb.GetModelResponse(model=model_message(self._models.model(checked_model_name(request.model))))
+
+    def ListModelVersions(
+        self, request: pb.ListModelVersionsRequest, context: grpc.ServicerContext
+    ) -> pb.ListModelVersionsResponse:
+        """Lists a model's versions, newest first."""
+        page = page_of(request.page_size, request.page_token)
+        model = checked_model_name(request.model)
+        numbers = self._models.version_numbers(model, below=page.position, count=page.size)
+        return pb.ListModelVersionsResponse(
+            versions=[version_message(self._models.version(model, number, with_weights=False)) for number in numbers],
+            next_page_token=str(numbers[-1]) if len(numbers) == page.size else "",
+        )
+
+    def GetModelVersion(
+        self, request: pb.GetModelVersionRequest, context: grpc.ServicerContext
+    ) -> pb.GetModelVersionResponse:
+        """Returns one version."""
+        published = self._models.version(checked_model_name(request.model), selector_of(request), with_weights=False)
+        return pb.GetModelVersionResponse(version=version_message(published))
+
+    def DownloadModelVersion(
+        self, request: pb.DownloadModelVersionRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.DownloadModelVersionResponse]:
+        """Streams a version's weights, checked against their digest."""
+        if request.format == pb.DOWNLOAD_FORMAT_ONNX:
+            raise NotImplementedError
+        if request.format not in (pb.DOWNLOAD_FORMAT_UNSPECIFIED, pb.DOWNLOAD_FORMAT_SAFETENSORS):
+            raise InvalidInputError.of("format", f"got {request.format}, expected DOWNLOAD_FORMAT_SAFETENSORS")
+        published = self._models.version(checked_model_name(request.model), selector_of(request))
+        verify_digest(published.snapshot)
+        version, weights = version_message(published), published.snapshot.weights
+        yield pb.DownloadModelVersionResponse(
+            header=pb.DownloadModelVersionHeader(
+                version=version,
+                file_name=f"{published.model}-{published.ref.version}.safetensors",
+                size_bytes=len(weights),
+                sha256=version.manifest.weights_digest,
+            )
+        )
+        for start in range(0, len(weights), CHUNK_BYTES):
+            yield pb.DownloadModelVersionResponse(chunk=weights[start : start + CHUNK_BYTES])
+
+    def PromoteModelVersion(
+        self, request: pb.PromoteModelVersionRequest, context: grpc.ServicerContext
+    ) -> pb.PromoteModelVersionResponse:
+        """Not implemented yet."""
+        raise NotImplementedError
+
+    def RollbackModel(
+        self, request: pb.RollbackModelRequest, context: grpc.ServicerContext
+    ) -> pb.RollbackModelResponse:
+        """Not implemented yet."""
+        raise NotImplementedError
+
+    def SetModelAlias(
+        self, request: pb.SetModelAliasRequest, context: grpc.ServicerContext
+    ) -> pb.SetModelAliasResponse:
+        """Not implemented yet."""
+        raise NotImplementedError
+
+    def DeleteModelVersion(
+        self, request: pb.DeleteModelVersionRequest, context: grpc.ServicerContext
+    ) -> pb.DeleteModelVersionResponse:
+        """Not implemented yet."""
+        raise NotImplementedError
+
+
+def selector_of(request: pb.GetModelVersionRequest | pb.DownloadModelVersionRequest) -> int | str:
+    """The version's number or alias; `live` where the request names neither."""
+    match request.WhichOneof("selector"):
+        case "version":
+            return request.version
+        case "alias":
+            return request.alias
+        case _:
+            return LIVE
+
+
+def model_message(summary: ModelSummary) -> model_pb2.Model:
+    """A model as a message."""
+    return model_pb2.Model(
+        name=summary.name,
+        latest_version=summary.latest_version,
+        live_version=summary.live_version,
+        version_count=summary.version_count,
+    )
+
+
+def version_message(published: PublishedVersion) -> model_pb2.ModelVersion:
+    """A version as a message; the manifest as it was published."""
+    return model_pb2.ModelVersion(
+        model=published.model,
+        version=published.ref.version,
+        digest=published.ref.digest,
+        publish_time=timestamp(published.publish_time),
+        manifest=model_pb2.Manifest.FromString(published.snapshot.manifest),
+        aliases=published.aliases,
+        weights_size_bytes=published.weights_size_bytes,
+    )

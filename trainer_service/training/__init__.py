@@ -1,0 +1,1 @@
+"""The training engine: initial weights, gradients, optimizers, evaluation and the loop over them."""
