@@ -1,5 +1,6 @@
 """A client of the inference service: arrays and image files in, classes and probabilities out."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -9,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from client.channel import open_channel
-from client.errors import rpc_errors
+from client.errors import RpcError, rpc_errors
 from shared.pb.weightcast.v1 import inference_service_pb2 as pb
 from shared.pb.weightcast.v1 import tensor_pb2
 from shared.pb.weightcast.v1.inference_service_pb2_grpc import InferenceServiceStub
@@ -18,6 +19,8 @@ DATA_TYPES: dict[np.dtype[np.uint8 | np.float32], tensor_pb2.DataType.ValueType]
     np.dtype(np.uint8): tensor_pb2.DATA_TYPE_UINT8,
     np.dtype(np.float32): tensor_pb2.DATA_TYPE_FLOAT32,
 }
+
+WAIT_POLL_SECONDS = 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +95,26 @@ class InferenceClient:
         """What the service serves for every model."""
         with rpc_errors():
             return list(self.stub.ListServedModels(pb.ListServedModelsRequest(), timeout=self._timeout).models)
+
+    def wait_for_version(self, model: str, version: int, seconds: float) -> None:
+        """Returns when `version`, or a later one, is what answers for the model.
+
+        Raises:
+            TimeoutError: if it is not within `seconds`; says why the service refused it, if it did.
+        """
+        deadline = time.monotonic() + seconds
+        why = "not known there yet"
+        while time.monotonic() < deadline:
+            try:
+                status = self.status(model)
+            except RpcError as error:
+                why = error.message
+            else:
+                if status.live.version >= version:
+                    return
+                why = status.failure.message or f"version {status.live.version} is served"
+            time.sleep(WAIT_POLL_SECONDS)
+        raise TimeoutError(f"version {version} of {model!r} was not served within {seconds:g} s: {why}")
 
     def close(self) -> None:
         """Closes the channel."""

@@ -33,7 +33,7 @@ class ServiceProcess:
     """One service as a child process."""
 
     def __init__(self, module: str, folder: Path, environment: Mapping[str, str], *, log_to_file: bool) -> None:
-        self._module = module
+        self.module = module
         self._port_file = folder / f"{module}.port"
         self.log_path = folder / f"{module}.log" if log_to_file else None
         self._environment = {**os.environ, **environment, "WEIGHTCAST_PORT_FILE": str(self._port_file)}
@@ -43,7 +43,7 @@ class ServiceProcess:
     def start(self) -> None:
         """Starts the process; `wait_until` says when it answers."""
         self._port_file.unlink(missing_ok=True)
-        command = [sys.executable, "-m", self._module]
+        command = [sys.executable, "-m", self.module]
         # start_new_session: Ctrl-C in a terminal reaches the one who started this, and it stops things in order.
         if self.log_path is None:
             self.process = subprocess.Popen(command, env=self._environment, start_new_session=True)  # noqa: S603
@@ -86,9 +86,9 @@ class ServiceProcess:
     def _check(self, deadline: float) -> None:
         where = f"; see {self.log_path}" if self.log_path else ""
         if self.process is None or self.process.poll() is not None:
-            raise StackError(f"{self._module} ended while starting{where}")
+            raise StackError(f"{self.module} ended while starting{where}")
         if time.monotonic() > deadline:
-            raise StackError(f"{self._module} is not ready in time{where}")
+            raise StackError(f"{self.module} is not ready in time{where}")
 
 
 def is_serving(health: health_pb2_grpc.HealthStub, service: str) -> bool:
@@ -105,7 +105,7 @@ def is_serving(health: health_pb2_grpc.HealthStub, service: str) -> bool:
 class LocalStack:
     """Redis, trainer and inference on this machine, from `start` to `stop`.
 
-    `environment` adds to or overrides what the services are told. Without fixed ports, each service picks a free one;
+    `environment` adds to or overrides what the services are told. Each picks a free port unless told otherwise;
     `trainer.address` and `inference.address` say which.
     """
 
@@ -113,16 +113,14 @@ class LocalStack:
         self,
         environment: Mapping[str, str] | None = None,
         *,
-        fixed_ports: bool = False,
         log_to_file: bool = True,
         append_only: bool = False,
     ) -> None:
         # /tmp and not TMPDIR: the path of a Unix socket must be short.
         self.folder = Path(tempfile.mkdtemp(prefix="weightcast-", dir="/tmp"))
         self.redis = EmbeddedRedis(self.folder, append_only=append_only)
-        told = {"WEIGHTCAST_REDIS_URL": self.redis.url, **(environment or {})}
-        if not fixed_ports:
-            told |= {"WEIGHTCAST_TRAINER_LISTEN": "127.0.0.1:0", "WEIGHTCAST_INFERENCE_LISTEN": "127.0.0.1:0"}
+        any_port = {"WEIGHTCAST_TRAINER_LISTEN": "127.0.0.1:0", "WEIGHTCAST_INFERENCE_LISTEN": "127.0.0.1:0"}
+        told = {"WEIGHTCAST_REDIS_URL": self.redis.url, **any_port, **(environment or {})}
         self.trainer = ServiceProcess("trainer_service", self.folder, told, log_to_file=log_to_file)
         self.inference = ServiceProcess("inference_service", self.folder, told, log_to_file=log_to_file)
 
@@ -147,6 +145,17 @@ class LocalStack:
         self.inference.stop()
         self.trainer.stop()
         self.redis.stop()
+
+    def check(self) -> None:
+        """Returns if everything still runs.
+
+        Raises:
+            StackError: naming what has ended.
+        """
+        running = {"redis-server": self.redis.process, **{s.module: s.process for s in (self.trainer, self.inference)}}
+        for name, process in running.items():
+            if process is None or process.poll() is not None:
+                raise StackError(f"{name} has ended by itself")
 
     def remove_files(self) -> None:
         """Removes the logs and the data."""

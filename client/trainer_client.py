@@ -74,10 +74,10 @@ class TrainerClient:
         with rpc_errors():
             return list(self.stub.ListDatasets(pb.ListDatasetsRequest(), timeout=self._timeout).datasets)
 
-    def dataset(self, name: str) -> dataset_pb2.Dataset:
-        """One data set, described."""
+    def dataset(self, name: str, timeout: float | None = None) -> dataset_pb2.Dataset:
+        """One data set, described; give it a longer `timeout`, in seconds, where it may have to be downloaded."""
         with rpc_errors():
-            return self.stub.GetDataset(pb.GetDatasetRequest(name=name), timeout=self._timeout).dataset
+            return self.stub.GetDataset(pb.GetDatasetRequest(name=name), timeout=timeout or self._timeout).dataset
 
     def examples(
         self, dataset: str, count: int | None = None

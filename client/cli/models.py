@@ -1,0 +1,122 @@
+"""`weightcast models`: what was published, what is live, and the weights as a file."""
+
+import hashlib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from client.cli.options import (
+    TRAINER,
+    AsJson,
+    Exit,
+    TrainerAddress,
+    console,
+    errors,
+    message_dict,
+    print_json,
+    print_messages,
+)
+from client.cli.watching import epoch_table
+from client.trainer_client import TrainerClient
+
+models = typer.Typer(help="Lists models and their versions, and downloads weights.", no_args_is_help=True)
+ModelName = Annotated[str, typer.Argument(help="The model's name.", metavar="MODEL")]
+Selector = Annotated[
+    str, typer.Option("--version", help="A version's number, or an alias such as live or latest.", metavar="VERSION")
+]
+
+
+def selector(text: str) -> int | str:
+    """A number as a number, an alias as it is."""
+    return int(text) if text.isdigit() else text
+
+
+@models.command("list")
+def list_models(as_json: AsJson = False, trainer: TrainerAddress = TRAINER) -> None:
+    """Lists every model."""
+    with TrainerClient(trainer) as client:
+        found = client.models()
+    if as_json:
+        print_messages(found)
+        return
+    table = Table()
+    for heading in ("model", "live", "latest", "versions"):
+        table.add_column(heading)
+    for model in found:
+        table.add_row(model.name, str(model.live_version or "–"), str(model.latest_version), str(model.version_count))
+    console.print(table)
+
+
+@models.command("versions")
+def list_versions(
+    model: ModelName,
+    limit: Annotated[int, typer.Option(help="The most versions to show.", min=1, max=200)] = 20,
+    as_json: AsJson = False,
+    trainer: TrainerAddress = TRAINER,
+) -> None:
+    """Lists a model's newest versions."""
+    with TrainerClient(trainer) as client:
+        found = client.versions(model, limit)
+    if as_json:
+        print_messages(found)
+        return
+    table = Table()
+    for heading in ("version", "aliases", "test accuracy", "data set", "published (UTC)", "job", "digest"):
+        table.add_column(heading)
+    for version in found:
+        manifest = version.manifest
+        table.add_row(
+            str(version.version),
+            ", ".join(version.aliases),
+            f"{manifest.epochs[-1].test_accuracy:.2%}" if manifest.epochs else "",
+            manifest.spec.dataset,
+            f"{version.publish_time.ToDatetime():%Y-%m-%d %H:%M:%S}",
+            manifest.training_job_id,
+            version.digest[:12],
+        )
+    console.print(table)
+
+
+@models.command("show")
+def show_version(
+    model: ModelName, version: Selector = "live", as_json: AsJson = False, trainer: TrainerAddress = TRAINER
+) -> None:
+    """Shows one version: where it came from and what it learned."""
+    with TrainerClient(trainer) as client:
+        found = client.version(model, selector(version))
+    if as_json:
+        print_json(message_dict(found))
+        return
+    manifest = found.manifest
+    layers = [manifest.architecture.input_size, *(layer.dense.units for layer in manifest.architecture.layers)]
+    console.print(f"{found.model} version {found.version} ({', '.join(found.aliases) or 'no alias'})", highlight=False)
+    for name, value in {
+        "network": "-".join(map(str, layers)),
+        "digest": found.digest,
+        "weights": f"{found.weights_size_bytes:,} bytes, SHA-256 {manifest.weights_digest}",
+        "data": f"{manifest.spec.dataset}, SHA-256 {manifest.dataset_digest}",
+        "job": manifest.training_job_id,
+        "libraries": ", ".join(f"{name} {number}" for name, number in sorted(manifest.library_versions.items())),
+    }.items():
+        console.print(f"  {name:9} {value}", highlight=False)
+    console.print(epoch_table(manifest.epochs))
+
+
+@models.command("download")
+def download(
+    model: ModelName,
+    version: Selector = "live",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write it.")] = None,
+    trainer: TrainerAddress = TRAINER,
+) -> None:
+    """Downloads a version's weights as a safetensors file, checked against its digest."""
+    with TrainerClient(trainer) as client:
+        header, weights = client.download(model, selector(version))
+    if hashlib.sha256(weights).hexdigest() != header.sha256:
+        errors.print("[red]what arrived does not have the SHA-256 that was announced; try again[/]")
+        raise typer.Exit(Exit.FAILED)
+    path = output or Path(header.file_name)
+    path.write_bytes(weights)
+    console.print(f"wrote {path}, {len(weights):,} bytes, SHA-256 {header.sha256}", highlight=False)

@@ -1,0 +1,80 @@
+"""What the commands share: where the services are, how results are printed, what exit codes mean."""
+
+import json
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import Annotated
+
+import grpc
+import typer
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+from rich.console import Console
+
+from client.errors import RpcError
+
+TrainerAddress = Annotated[
+    str,
+    typer.Option("--trainer", envvar="WEIGHTCAST_TRAINER_ADDRESS", help="The trainer service.", metavar="HOST:PORT"),
+]
+InferenceAddress = Annotated[
+    str,
+    typer.Option(
+        "--inference", envvar="WEIGHTCAST_INFERENCE_ADDRESS", help="The inference service.", metavar="HOST:PORT"
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+TRAINER = "127.0.0.1:50051"
+INFERENCE = "127.0.0.1:50052"
+
+console = Console()
+errors = Console(stderr=True)
+
+
+class Exit(IntEnum):
+    """What an exit code says."""
+
+    OK = 0
+    FAILED = 1  # the job failed, a check did not hold, or a service refused for its own reasons
+    USAGE = 2  # the request itself was wrong
+    UNAVAILABLE = 3  # a service or its store does not answer; try again
+    NOT_FOUND = 4  # no such job, model, version or data set
+
+
+EXIT_CODES = {
+    grpc.StatusCode.INVALID_ARGUMENT: Exit.USAGE,
+    grpc.StatusCode.UNAVAILABLE: Exit.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED: Exit.UNAVAILABLE,
+    grpc.StatusCode.NOT_FOUND: Exit.NOT_FOUND,
+}
+
+
+def message_dict(message: Message) -> dict[str, object]:
+    """A message with its fields named as in the contract."""
+    fields: dict[str, object] = MessageToDict(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+    return fields
+
+
+def print_json(value: object) -> None:
+    """One JSON document on standard output."""
+    console.print_json(json.dumps(value))
+
+
+def print_messages(messages: Sequence[Message]) -> None:
+    """Messages as a JSON array."""
+    print_json([message_dict(message) for message in messages])
+
+
+def report(error: RpcError) -> Exit:
+    """Tells people what a service refused and what to do; the exit code that says the same to programs."""
+    errors.print(f"[bold red]{error.code.name}[/] {error.reason}", highlight=False)
+    if error.violations:
+        for field, description in error.violations.items():
+            errors.print(f"  [bold]{field}[/]: {description}", highlight=False)
+    else:
+        errors.print(f"  {error.message}", highlight=False, markup=False)
+    if error.code is grpc.StatusCode.UNAVAILABLE and not error.reason:
+        errors.print("  Is the service running? `weightcast up` starts everything here; `weightcast doctor` checks.")
+    return EXIT_CODES.get(error.code, Exit.FAILED)

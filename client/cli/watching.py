@@ -1,0 +1,108 @@
+"""A training job watched from a terminal: live bars, a table of epochs and the curve of the loss."""
+
+from collections.abc import Iterable
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+
+from client.cli.pictures import curve
+from shared.pb.weightcast.v1 import training_pb2
+from shared.pb.weightcast.v1.trainer_service_pb2 import WatchTrainingJobResponse
+
+STATES = training_pb2.TrainingJob.State
+
+
+def state_name(job: training_pb2.TrainingJob) -> str:
+    """RUNNING and the like."""
+    return STATES.Name(job.state).removeprefix("STATE_")
+
+
+def watch(events: Iterable[WatchTrainingJobResponse], console: Console) -> training_pb2.TrainingJob:
+    """Shows a job's events until it has ended, and returns it."""
+    view = JobView(console)
+    if not console.is_terminal:
+        for event in events:
+            view.take(event)
+            view.print_line(event)
+        return view.job
+    with Live(view.render(), console=console, refresh_per_second=8, transient=False) as live:
+        for event in events:
+            view.take(event)
+            live.update(view.render())
+    return view.job
+
+
+class JobView:
+    """What is known of a job from its events so far."""
+
+    def __init__(self, console: Console) -> None:
+        self.job = training_pb2.TrainingJob()
+        self._console = console
+        self._epochs: list[training_pb2.EpochMetrics] = []
+        self._losses: list[float] = []
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=40),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            auto_refresh=False,
+        )
+        self._all = self._progress.add_task("epochs", total=None, rate="")
+        self._epoch = self._progress.add_task("steps ", total=None, rate="")
+
+    def take(self, event: WatchTrainingJobResponse) -> None:
+        """Learns from one event."""
+        match event.WhichOneof("event"):
+            case "job":
+                self.job = event.job
+                self._progress.update(self._all, total=event.job.spec.epochs)
+            case "progress":
+                progress = event.progress
+                self._losses.append(progress.train_loss)
+                left = progress.time_left.ToTimedelta().total_seconds()
+                rate = f"{progress.samples_per_second:,.0f} samples/s · {left:.1f} s left"
+                self._progress.update(self._epoch, total=progress.steps_per_epoch, completed=progress.step, rate=rate)
+            case "epoch":
+                self._epochs.append(event.epoch)
+                self._losses.append(event.epoch.train_loss)
+                self._progress.update(self._all, completed=event.epoch.epoch)
+
+    def render(self) -> Group:
+        """The job as it stands, for a live display."""
+        spec = self.job.spec
+        title = f"job {self.job.id} · {spec.model} on {spec.dataset} · {state_name(self.job)}"
+        return Group(title, self._progress, epoch_table(self._epochs), "training loss", curve(self._losses))
+
+    def print_line(self, event: WatchTrainingJobResponse) -> None:
+        """One event as a line, where nothing can be redrawn."""
+        match event.WhichOneof("event"):
+            case "job":
+                self._console.print(f"job {event.job.id} {state_name(event.job)}", highlight=False)
+            case "epoch":
+                epoch = event.epoch
+                self._console.print(
+                    f"epoch {epoch.epoch}/{self.job.spec.epochs}  loss {epoch.train_loss:.4f}  "
+                    f"train {epoch.train_accuracy:.2%}  test {epoch.test_accuracy:.2%}  "
+                    f"{epoch.samples_per_second:,.0f} samples/s",
+                    highlight=False,
+                )
+
+
+def epoch_table(epochs: Iterable[training_pb2.EpochMetrics]) -> Table:
+    """What each epoch measured; the gap says how much of what was learned is memory."""
+    table = Table()
+    for heading in ("epoch", "train loss", "test loss", "train accuracy", "test accuracy", "gap", "samples/s"):
+        table.add_column(heading, justify="right")
+    for epoch in epochs:
+        table.add_row(
+            str(epoch.epoch),
+            f"{epoch.train_loss:.4f}",
+            f"{epoch.test_loss:.4f}",
+            f"{epoch.train_accuracy:.2%}",
+            f"{epoch.test_accuracy:.2%}",
+            f"{epoch.train_accuracy - epoch.test_accuracy:+.2%}",
+            f"{epoch.samples_per_second:,.0f}",
+        )
+    return table
