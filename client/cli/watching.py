@@ -68,6 +68,8 @@ class JobView:
                 self._epochs.append(event.epoch)
                 self._losses.append(event.epoch.train_loss)
                 self._progress.update(self._all, completed=event.epoch.epoch)
+                rate = f"{event.epoch.samples_per_second:,.0f} samples/s"
+                self._progress.update(self._epoch, completed=self._progress.tasks[self._epoch].total, rate=rate)
 
     def render(self) -> Group:
         """The job as it stands, for a live display."""
