@@ -1,8 +1,8 @@
 """How long it takes from publishing a version to the first answer by it, over many publishes: `make bench`.
 
 A publisher in this process and the real services as processes of their own; a caller asks all the time, so the time is
-what a client sees: store, event, fetch, verify, warm up, swap, request. TensorFlow Serving polls each second unless told
-otherwise, Triton each fifteen.
+what a client sees: store, event, fetch, verify, warm up, swap, request. TensorFlow Serving polls each second unless
+told otherwise, Triton each fifteen.
 """
 
 import argparse

@@ -169,5 +169,5 @@ class LocalStack:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-        if kind is None:
+        if kind in (None, KeyboardInterrupt):  # otherwise the logs say what went wrong
             self.remove_files()

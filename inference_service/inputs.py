@@ -18,6 +18,7 @@ from shared.preprocessing import Preprocessing, Rows
 MAX_IMAGE_BYTES = 8 * 2**20
 MAX_IMAGE_PIXELS = 16 * 10**6
 MAX_REQUEST_PIXELS = 64 * 10**6  # decoding is the dearest thing a small request can ask for
+LARGEST_BYTE = 255
 FEATURE_TOLERANCE = 1e-3  # float32 images that were scaled by 1/255 may overshoot by a rounding error
 DTYPES: dict[str, np.dtype[np.uint8 | np.float32]] = {"UINT8": np.dtype(np.uint8), "FLOAT32": np.dtype(np.float32)}
 
@@ -81,14 +82,13 @@ def _rows_of_tensor(tensor: TensorInput, preprocessing: Preprocessing, max_rows:
 
 
 def _check_values(rows: Rows, preprocessing: Preprocessing) -> None:
-    largest = rows.max()
     if rows.dtype == np.uint8:
-        if largest > preprocessing.uint8_max:
-            raise InvalidInputError.of(
-                "tensor.contents", f"got a byte of {largest}, expected 0 to {preprocessing.uint8_max}"
-            )
+        highest = preprocessing.uint8_max
+        if highest < LARGEST_BYTE and (largest := rows.max()) > highest:
+            raise InvalidInputError.of("tensor.contents", f"got a byte of {largest}, expected 0 to {highest}")
         return
-    smallest, low, high = rows.min(), preprocessing.feature_min, preprocessing.feature_max
+    smallest, largest = rows.min(), rows.max()
+    low, high = preprocessing.feature_min, preprocessing.feature_max
     if not (np.isfinite(smallest) and np.isfinite(largest)):
         row = int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
         raise InvalidInputError.of("tensor.contents", f"row {row} holds NaN or infinity, expected finite numbers")

@@ -9,12 +9,15 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from itertools import pairwise
 
 from shared.errors import FieldViolation, InvalidInputError
 
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 MAX_HIDDEN_LAYERS = 16
 MAX_UNITS = 8192
+MAX_HIDDEN_PARAMETERS = 32 * 2**20  # between hidden layers, together: 128 MiB
+MAX_ACTIVATIONS = 32 * 2**20  # hidden units × batch size: 128 MiB
 MAX_EPOCHS = 1000
 MAX_BATCH_SIZE = 65536
 MAX_LEARNING_RATE = 10.0
@@ -50,15 +53,7 @@ class TrainingSpec:
             yield violation
         if not self.dataset:
             yield FieldViolation("spec.dataset", "required: the name of a data set, see ListDatasets")
-        if len(self.hidden_layer_sizes) > MAX_HIDDEN_LAYERS:
-            yield FieldViolation(
-                "spec.network.hidden_layer_sizes",
-                f"got {len(self.hidden_layer_sizes)} layers, expected at most {MAX_HIDDEN_LAYERS}",
-            )
-        for index, units in enumerate(self.hidden_layer_sizes):
-            if not 1 <= units <= MAX_UNITS:
-                field = f"spec.network.hidden_layer_sizes[{index}]"
-                yield FieldViolation(field, f"got {units} units, expected 1 to {MAX_UNITS}")
+        yield from self._network_violations()
         for name, value, limit in (
             ("epochs", self.epochs, MAX_EPOCHS),
             ("batch_size", self.batch_size, MAX_BATCH_SIZE),
@@ -72,6 +67,32 @@ class TrainingSpec:
             )
         if not 0 <= self.seed <= MAX_SEED:
             yield FieldViolation("spec.seed", f"got {self.seed}, expected 0 to {MAX_SEED}")
+
+    def _network_violations(self) -> Iterator[FieldViolation]:
+        if len(self.hidden_layer_sizes) > MAX_HIDDEN_LAYERS:
+            yield FieldViolation(
+                "spec.network.hidden_layer_sizes",
+                f"got {len(self.hidden_layer_sizes)} layers, expected at most {MAX_HIDDEN_LAYERS}",
+            )
+            return
+        for index, units in enumerate(self.hidden_layer_sizes):
+            if not 1 <= units <= MAX_UNITS:
+                field = f"spec.network.hidden_layer_sizes[{index}]"
+                yield FieldViolation(field, f"got {units} units, expected 1 to {MAX_UNITS}")
+        if max(self.hidden_layer_sizes, default=0) > MAX_UNITS:
+            return  # said already; what follows from it need not be
+        parameters = sum(inputs * units for inputs, units in pairwise(self.hidden_layer_sizes))
+        if parameters > MAX_HIDDEN_PARAMETERS:
+            yield FieldViolation(
+                "spec.network.hidden_layer_sizes",
+                f"got {parameters} weights between hidden layers, expected at most {MAX_HIDDEN_PARAMETERS}",
+            )
+        if sum(self.hidden_layer_sizes) * self.batch_size > MAX_ACTIVATIONS:
+            yield FieldViolation(
+                "spec.batch_size",
+                f"got {self.batch_size} for {sum(self.hidden_layer_sizes)} hidden units, expected a product of at most "
+                f"{MAX_ACTIVATIONS}",
+            )
 
 
 def model_name_violation(name: str, field: str) -> FieldViolation | None:

@@ -6,22 +6,24 @@ reason; a worker that is told to stop ends its job's process first.
 
 import os
 import signal
-from dataclasses import replace
-from datetime import UTC, datetime
 
 import structlog
 from rq import Worker
+from rq.exceptions import AbandonedJobError
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from shared import logs
 from shared.settings import TrainerSettings, load
 from shared.store.connection import StoreConnection
+from shared.store.model_store import ModelStore
 from trainer_service.jobs import run_job  # noqa: F401 - loaded before the fork, so that a job starts at once
-from trainer_service.jobs.job import JobState
+from trainer_service.jobs.job import JobState, ended
 from trainer_service.jobs.job_queue import training_queue
 from trainer_service.jobs.job_store import JobStore
 
+HEARTBEAT_SECONDS = 5
+MAINTENANCE_SECONDS = 30  # how often a worker looks for jobs whose worker vanished: no heartbeat for over a minute
 log = structlog.get_logger()
 
 
@@ -35,12 +37,17 @@ class TrainingWorker(Worker):
             self.kill_horse(signal.SIGKILL)
 
 
-def fail_job(jobs: JobStore, job_id: str, reason: str) -> None:
-    """Marks a job FAILED whose process is gone; leaves one that has ended as it is."""
+def close_job(jobs: JobStore, models: ModelStore, job_id: str, reason: str) -> None:
+    """Gives a job whose process is gone its final state: SUCCEEDED if it had published before, else FAILED."""
     job = jobs.get(job_id)
-    failed = replace(job, state=JobState.FAILED, end_time=datetime.now(UTC), error_message=reason)
-    if not job.state.is_final and jobs.replace(job.state, failed, failed):
-        log.error("the job failed", job_id=job_id, error=reason)
+    if job.state.is_final:
+        return
+    if published := models.version_of_job(job.spec.model, job_id):
+        final = ended(job, JobState.SUCCEEDED, published=published)
+    else:
+        final = ended(job, JobState.FAILED, error_message=f"{reason}; create the job again")
+    if jobs.replace(job.state, final, final):
+        log.error("closed a job whose process is gone", job_id=job_id, state=final.state.name, reason=reason)
 
 
 def death_of(wait_status: int) -> str:
@@ -55,17 +62,26 @@ def main() -> None:
     """Works until SIGTERM or SIGINT."""
     settings = load(TrainerSettings)
     logs.configure(settings.log_level, "worker")
-    jobs = JobStore(StoreConnection(settings.redis_url))
+    store_connection = StoreConnection(settings.redis_url)
+    jobs, models = JobStore(store_connection), ModelStore(store_connection)
     queue_connection = StoreConnection(settings.redis_url)  # rq changes the time-outs of the one it is given
 
     def on_death(job: Job, _pid: int, wait_status: int, _usage: object) -> None:
-        fail_job(jobs, job.id, f"{death_of(wait_status)}; create the job again")
+        close_job(jobs, models, job.id, death_of(wait_status))
+
+    def on_error(job: Job, kind: type[BaseException], *_: object) -> bool:
+        gone = issubclass(kind, AbandonedJobError)
+        close_job(jobs, models, job.id, "its worker vanished" if gone else f"the worker failed with {kind.__name__}")
+        return True  # rq goes on to its own handler
 
     worker = TrainingWorker(
         [training_queue(queue_connection)],
         connection=queue_connection.client,
         serializer=JSONSerializer,
         work_horse_killed_handler=on_death,
+        exception_handlers=[on_error],
+        job_monitoring_interval=HEARTBEAT_SECONDS,
+        maintenance_interval=MAINTENANCE_SECONDS,
     )
     worker.work(logging_level="WARNING")
 

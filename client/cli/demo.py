@@ -67,6 +67,7 @@ def demo(
     console.rule("1. Redis, the trainer service and the inference service, as processes")
     with LocalStack() as stack:
         console.print(f"trainer {stack.trainer.address}, inference {stack.inference.address}", highlight=False)
+        console.print(f"logs    {stack.folder}", highlight=False)
         with TrainerClient(stack.trainer.address) as trainer, InferenceClient(stack.inference.address) as inference:
             chosen = dataset or available_dataset(trainer)
             first_version(trainer, inference, chosen, verdict)

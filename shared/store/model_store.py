@@ -42,6 +42,11 @@ class ModelStore:
         )
         return version
 
+    def version_of_job(self, model: str, training_job_id: str) -> VersionRef | None:
+        """What a training job published, or None if it published nothing."""
+        number = self._redis.command("HGET", ModelKeys(model).jobs, training_job_id)
+        return None if number is None else self.ref(model, int(number))
+
     def model_names(self) -> list[str]:
         """The name of every model ever published, sorted."""
         return sorted(name.decode() for name in self._redis.command("SMEMBERS", MODELS))

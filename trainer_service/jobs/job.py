@@ -1,9 +1,10 @@
 """A training job as a value, and the events of its life. A job, once accepted, ends in exactly one final state."""
 
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from enum import Enum
 
+from shared.model_version import VersionRef
 from shared.training_spec import EpochMetrics, TrainingSpec
 from trainer_service.training.loop import Progress
 
@@ -38,6 +39,20 @@ class TrainingJob:
     version: int = 0
     digest: str = ""
     error_message: str = ""
+
+
+def ended(
+    job: TrainingJob, state: JobState, *, published: VersionRef | None = None, error_message: str = ""
+) -> TrainingJob:
+    """The job in a final state, as of now."""
+    return replace(
+        job,
+        state=state,
+        end_time=datetime.now(UTC),
+        version=published.version if published else 0,
+        digest=published.digest if published else "",
+        error_message=error_message,
+    )
 
 
 # What happened: the job entered a state, is this far, or finished an epoch.

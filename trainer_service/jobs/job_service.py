@@ -4,13 +4,12 @@ import re
 import secrets
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from datetime import UTC, datetime
 
 from shared.errors import CapacityError, FieldViolation, InvalidInputError, NotFoundError, WrongStateError
 from shared.training_spec import TrainingSpec
 from trainer_service.datasets.catalogue import Catalogue
-from trainer_service.jobs.job import JobState, TrainingJob
+from trainer_service.jobs.job import JobState, TrainingJob, ended
 from trainer_service.jobs.job_queue import JobQueue
 from trainer_service.jobs.job_store import FROM_THE_BEGINNING, JobStore, RecordedEvent
 
@@ -72,7 +71,7 @@ class JobService:
             WrongStateError: JOB_ENDED, with the state it ended in.
         """
         job = self._store.get(job_id)
-        cancelled = replace(job, state=JobState.CANCELLED, end_time=datetime.now(UTC))
+        cancelled = ended(job, JobState.CANCELLED)
         if job.state is JobState.QUEUED and self._store.replace(JobState.QUEUED, cancelled, cancelled):
             self._queue.remove(job_id)
             return cancelled
@@ -104,12 +103,12 @@ class JobService:
 
     def _follow(self, job_id: str, cursor: str, is_watched: Callable[[], bool]) -> Iterator[RecordedEvent]:
         while is_watched():
-            ended = self._store.get(job_id).state.is_final  # asked before reading: its last event is there then
+            is_over = self._store.get(job_id).state.is_final  # asked before reading: its last event is there then
             recorded = self._store.events_after(job_id, cursor, WATCH_POLL_SECONDS)
             for item in recorded:
                 yield item
                 cursor = item.cursor
                 if isinstance(item.event, TrainingJob) and item.event.state.is_final:
                     return
-            if ended and not recorded:
+            if is_over and not recorded:
                 return

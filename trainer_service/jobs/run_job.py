@@ -3,29 +3,36 @@
 rq calls `run_job` in a process of its own for each job, so it is a composition root too.
 """
 
+import os
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import TypeVar
 
 import structlog
 
 from shared import logs
-from shared.errors import CancelledError, WeightcastError
-from shared.model_version import StoredSnapshot
+from shared.errors import CancelledError, StoreUnavailableError, WeightcastError, WrongStateError
+from shared.model_version import VersionRef
 from shared.settings import TrainerSettings, load
 from shared.store.connection import StoreConnection
 from shared.store.model_store import ModelStore
 from shared.training_spec import EpochMetrics
 from trainer_service.datasets.catalogue import Catalogue
 from trainer_service.datasets.dataset import Dataset
-from trainer_service.jobs.job import JobState, TrainingJob
+from trainer_service.jobs.job import JobState, TrainingJob, ended
 from trainer_service.jobs.job_store import JobStore
 from trainer_service.publishing import snapshot_of
 from trainer_service.training.loop import Progress, train
 
-REPORT_SECONDS = 0.25  # also how soon a cancellation is noticed
+LOOK_SECONDS = 0.25  # how soon a cancellation is noticed
+REPORTS_PER_DOUBLING = 200  # so a job of a day leaves a few thousand events behind, not a few hundred thousand
+STORE_PATIENCE_SECONDS = 600.0  # how long finished work waits for a store that is away
+RETRY_SECONDS = 1.0
+Result = TypeVar("Result")
 log = structlog.get_logger()
 
 
@@ -36,8 +43,14 @@ def run_job(job_id: str) -> None:
     structlog.contextvars.bind_contextvars(job_id=job_id)
     connection = StoreConnection(settings.redis_url)
     catalogue = Catalogue(settings.data_dir, settings.cache_dir)
-    models = ModelStore(connection)
-    JobRun(job_id, JobStore(connection), catalogue.load, models.publish).run()
+    worker_pid = os.getppid()
+    JobRun(
+        job_id=job_id,
+        jobs=JobStore(connection),
+        models=ModelStore(connection),
+        load_dataset=catalogue.load,
+        is_orphan=lambda: os.getppid() != worker_pid,
+    ).run()
     connection.close()
 
 
@@ -45,69 +58,86 @@ def run_job(job_id: str) -> None:
 class JobRun:
     """One run of one job. It is the observer of its own training.
 
-    `publish` takes a model's name, a snapshot and the job's id, and returns the version's number.
+    `is_orphan` says whether the worker that started this has ended, so that nobody would notice if this did too.
     """
 
     job_id: str
     jobs: JobStore
+    models: ModelStore
     load_dataset: Callable[[str], Dataset]
-    publish: Callable[[str, StoredSnapshot, str], int]
+    is_orphan: Callable[[], bool]
 
     def run(self) -> None:
         """Takes the job from QUEUED to a final state. What goes wrong is told in the job, not raised."""
         queued = self.jobs.get(self.job_id)
         self._job = replace(queued, state=JobState.RUNNING, start_time=datetime.now(UTC))
-        self._last_report = time.monotonic()
+        self._started = self._last_look = self._last_report = time.monotonic()
         if not self.jobs.replace(JobState.QUEUED, self._job, self._job):
             log.info("not run: it is no longer queued")
             return
         log.info("training", model=self._job.spec.model, dataset=self._job.spec.dataset)
         try:
-            self._train_and_publish()
+            final = self._train_and_publish()
         except CancelledError:
-            self._end(JobState.CANCELLED)
+            final = ended(self._job, JobState.CANCELLED)
         except WeightcastError as error:
-            self._end(JobState.FAILED, error_message=error.message)
+            final = ended(self._job, JobState.FAILED, error_message=error.message)
         except Exception:
             error_id = uuid.uuid4().hex
             log.exception("the job failed", error_id=error_id)
-            self._end(JobState.FAILED, error_message=f"something unforeseen went wrong; see the log for {error_id}")
+            message = f"something unforeseen went wrong; tell the operator this error id: {error_id}"
+            final = ended(self._job, JobState.FAILED, error_message=message)
+        until_the_store_answers(lambda: self.jobs.replace(JobState.RUNNING, final, final))
+        log.info("ended", state=final.state.name, version=final.version, error=final.error_message)
 
     def on_step(self, progress: Progress) -> None:
-        """Reports now and then, and stops if somebody asked for it."""
+        """Now and then: stops if it should, and reports. A store that is away is no reason to stop training."""
         now = time.monotonic()
-        if now - self._last_report < REPORT_SECONDS:
+        if now - self._last_look < LOOK_SECONDS:
             return
-        self._last_report = now
-        if self.jobs.is_cancel_requested(self.job_id):
-            raise CancelledError("cancelled")
-        self._job = replace(self._job, progress=progress)
-        self.jobs.replace(JobState.RUNNING, self._job, progress)
+        self._last_look = now
+        with suppress(StoreUnavailableError):
+            self._stop_if_asked()
+            if now - self._last_report >= max(LOOK_SECONDS, (now - self._started) / REPORTS_PER_DOUBLING):
+                self._last_report = now
+                self._job = replace(self._job, progress=progress)
+                self.jobs.replace(JobState.RUNNING, self._job, progress)
 
     def on_epoch(self, metrics: EpochMetrics) -> None:
-        """Reports the epoch."""
+        """Reports the epoch; whatever the store misses now, the next report carries too."""
         self._job = replace(self._job, epochs=(*self._job.epochs, metrics))
-        self.jobs.replace(JobState.RUNNING, self._job, metrics)
         log.info("epoch", epoch=metrics.epoch, loss=metrics.train_loss, test_accuracy=metrics.test_accuracy)
+        with suppress(StoreUnavailableError):
+            self.jobs.replace(JobState.RUNNING, self._job, metrics)
 
-    def _train_and_publish(self) -> None:
+    def _train_and_publish(self) -> TrainingJob:
         spec = self._job.spec
         dataset = self.load_dataset(spec.dataset)
         trained = train(spec, dataset, self)
+        until_the_store_answers(self._stop_if_asked)
+        snapshot = snapshot_of(trained, spec, dataset, self.job_id)
+        version = until_the_store_answers(lambda: self.models.publish(spec.model, snapshot, self.job_id))
+        return ended(self._job, JobState.SUCCEEDED, published=VersionRef(version, snapshot.digest))
+
+    def _stop_if_asked(self) -> None:
         if self.jobs.is_cancel_requested(self.job_id):
             raise CancelledError("cancelled")
-        snapshot = snapshot_of(trained, spec, dataset, self.job_id)
-        version = self.publish(spec.model, snapshot, self.job_id)
-        self._end(JobState.SUCCEEDED, version=version, digest=snapshot.digest)
+        if self.is_orphan():
+            raise WrongStateError("the worker that ran the job has ended; create the job again", reason="WORKER_ENDED")
 
-    def _end(self, state: JobState, *, version: int = 0, digest: str = "", error_message: str = "") -> None:
-        ended: TrainingJob = replace(
-            self._job,
-            state=state,
-            end_time=datetime.now(UTC),
-            version=version,
-            digest=digest,
-            error_message=error_message,
-        )
-        self.jobs.replace(JobState.RUNNING, ended, ended)
-        log.info("ended", state=state.name, version=version, error=error_message)
+
+def until_the_store_answers(action: Callable[[], Result]) -> Result:
+    """What `action` returns, tried again while the store is away: finished work is not thrown away for that.
+
+    Raises:
+        StoreUnavailableError: if the store stays away too long.
+    """
+    deadline = time.monotonic() + STORE_PATIENCE_SECONDS
+    while True:
+        try:
+            return action()
+        except StoreUnavailableError as error:
+            if time.monotonic() > deadline:
+                raise
+            log.warning("waiting for the store", error=error.message)
+            time.sleep(RETRY_SECONDS)

@@ -54,8 +54,8 @@ class DenseNetwork(_message.Message):
     HIDDEN_LAYER_SIZES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hidden_layer_sizes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Units of each hidden layer, first to last: at most 16 layers of 1 to 8192 units each. Empty means no hidden layer:
-        softmax regression.
+        """Units of each hidden layer, first to last: at most 16 layers of 1 to 8192 units each, with at most 2^25 weights
+        between them. Empty means no hidden layer: softmax regression.
         """
 
     def __init__(
@@ -94,7 +94,7 @@ class TrainingSpec(_message.Message):
     epochs: _builtins.int
     """Passes over the training split, 1 to 1000. Unset means 5."""
     batch_size: _builtins.int
-    """Examples per parameter update, 1 to 65536. Unset means 128."""
+    """Examples per parameter update, 1 to 65536; times the number of hidden units at most 2^25. Unset means 128."""
     optimizer: Global___Optimizer.ValueType
     """How gradients change the parameters."""
     learning_rate: _builtins.float
