@@ -22,8 +22,9 @@ $(VENV)/.installed: requirements/dev.txt pyproject.toml
 	@$(RUN) tools/bring_redis.py
 	@touch $@
 
+# install and not ci: ci wants every platform's package in the lock, and buf does not publish all that it lists.
 node_modules/.installed: package.json package-lock.json $(VENV)/.installed
-	PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --silent --ignore-scripts
+	PATH="$(CURDIR)/$(BIN):$$PATH" npm install --no-save --silent --ignore-scripts
 	@touch $@
 
 .PHONY: setup

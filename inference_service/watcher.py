@@ -43,7 +43,7 @@ class Watcher:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends after the current wait; does not wait for it, for a blocked read holds nothing worth keeping."""
+        """Ends with the current wait, or when the connection is closed under it; nothing is lost by either."""
         self._stopping.set()
 
     def _run(self) -> None:
@@ -56,6 +56,8 @@ class Watcher:
                 self._manager.store_lost()
                 self._rest()
             except Exception:
+                if self._stopping.is_set():
+                    return  # the connection was closed under a blocked read, which is how it is meant to end
                 log.exception("watching failed; trying again")
                 self._rest()
 

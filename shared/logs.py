@@ -8,7 +8,13 @@ import structlog
 
 def configure(level: str, service: str) -> None:
     """Sends structlog's and the standard library's records of `level` and above through one formatter."""
+
+    def add_service(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        event.setdefault("service", service)
+        return event
+
     stamping: list[structlog.typing.Processor] = [
+        add_service,
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.ExtraAdder(),
@@ -33,4 +39,3 @@ def configure(level: str, service: str) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
         cache_logger_on_first_use=True,
     )
-    structlog.contextvars.bind_contextvars(service=service)

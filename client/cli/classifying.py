@@ -19,7 +19,7 @@ BATCH_ROWS = 500
 
 def classify(
     files: Annotated[list[Path] | None, typer.Argument(help="PNG or JPEG files.", exists=True, dir_okay=False)] = None,
-    model: Annotated[str, typer.Option(help="The model to ask.")] = "mnist",
+    model: Annotated[str | None, typer.Option(help="The model to ask; the data set's name, or mnist.")] = None,
     version: Annotated[str, typer.Option(help="A version's number or an alias.")] = "live",
     dataset: Annotated[str | None, typer.Option(help="Classify a data set's test examples instead of files.")] = None,
     count: Annotated[int | None, typer.Option(help="How many of them; all if not given.", min=1)] = None,
@@ -31,6 +31,7 @@ def classify(
     """Classifies image files, or measures the model on a data set's test examples."""
     if bool(files) == bool(dataset):
         raise typer.BadParameter("give either image files, or --dataset with an optional --count")
+    model = model or dataset or "mnist"
     with InferenceClient(inference) as client:
         if dataset:
             classify_dataset(client, trainer, dataset, count, model, version, as_json=as_json)

@@ -31,7 +31,7 @@ def doctor(as_json: AsJson = False, trainer: TrainerAddress = TRAINER, inference
     """Checks that everything is reachable and tells what is live; exits 1 if something is not right."""
     checks = [
         health("trainer runs", trainer, "liveness", "start it: weightcast up, or python -m trainer_service"),
-        health("trainer reaches Redis", trainer, "", "start Redis, or correct the trainer's WEIGHTCAST_REDIS_URL"),
+        health("trainer reaches Redis", trainer, "", "see that Redis runs, and the trainer's WEIGHTCAST_REDIS_URL"),
         health("inference runs", inference, "liveness", "start it: weightcast up, or python -m inference_service"),
         health("inference has a model", inference, "", "train one: weightcast train --watch"),
         *served_models(trainer, inference),
@@ -56,7 +56,7 @@ def health(name: str, address: str, service: str, remedy: str) -> Check:
         with open_channel(address, retry=False) as channel:
             answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=TIMEOUT_SECONDS)  # type: ignore[attr-defined]
     except grpc.RpcError as error:
-        return Check(name, ok=False, found=f"no answer from {address} ({RpcError.of(error).message}); {remedy}")
+        return Check(name, ok=False, found=f"{address} gives no answer ({error.code().name}); {remedy}")
     status = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
     ok = answer.status == health_pb2.HealthCheckResponse.SERVING
     return Check(name, ok=ok, found=f"{address} says {status}" + ("" if ok else f"; {remedy}"))

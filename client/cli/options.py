@@ -28,7 +28,7 @@ TRAINER = "127.0.0.1:50051"
 INFERENCE = "127.0.0.1:50052"
 
 console = Console()
-errors = Console(stderr=True)
+errors = Console(stderr=True, soft_wrap=True)
 
 
 class Exit(IntEnum):

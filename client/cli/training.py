@@ -16,7 +16,9 @@ JobId = Annotated[str, typer.Argument(help="The job's id.", metavar="JOB")]
 
 
 def train(
-    model: Annotated[str, typer.Option(help="The model to publish to.")] = "mnist",
+    model: Annotated[
+        str | None, typer.Option(help="The model to publish to; the data set's name if not given.")
+    ] = None,
     dataset: Annotated[str, typer.Option(help="The data set to learn from: mnist or digits.")] = "mnist",
     hidden: Annotated[
         str | None, typer.Option(help="Units of each hidden layer, e.g. 512,256; none means softmax regression.")
@@ -32,7 +34,9 @@ def train(
     trainer: TrainerAddress = TRAINER,
 ) -> None:
     """Starts a training job; with --watch, follows it and exits 1 if it does not succeed."""
-    spec = training_pb2.TrainingSpec(model=model, dataset=dataset, optimizer=OPTIMIZERS[optimizer])
+    spec = training_pb2.TrainingSpec(
+        model=dataset if model is None else model, dataset=dataset, optimizer=OPTIMIZERS[optimizer]
+    )
     if hidden is not None:
         spec.network.hidden_layer_sizes.extend(layer_sizes(hidden))
         spec.network.SetInParent()
