@@ -5,19 +5,14 @@ Every refusal names the field, what came and what the model expects.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from math import prod
 
 import numpy as np
-from PIL import Image, ImageOps
 
+from inference_service.images import rows_of_images
 from shared.errors import InvalidInputError
-from shared.network import FloatArray
 from shared.preprocessing import Preprocessing, Rows
 
-MAX_IMAGE_BYTES = 8 * 2**20
-MAX_IMAGE_PIXELS = 16 * 10**6
-MAX_REQUEST_PIXELS = 64 * 10**6  # decoding is the dearest thing a small request can ask for
 LARGEST_BYTE = 255
 FEATURE_TOLERANCE = 1e-3  # float32 images that were scaled by 1/255 may overshoot by a rounding error
 DTYPES: dict[str, np.dtype[np.uint8 | np.float32]] = {"UINT8": np.dtype(np.uint8), "FLOAT32": np.dtype(np.float32)}
@@ -47,7 +42,7 @@ def rows_of(given: TensorInput | ImagesInput, preprocessing: Preprocessing, max_
     """
     if isinstance(given, ImagesInput):
         _check_row_count(len(given.files), max_rows, "images.files")
-        return _rows_of_images(given.files, preprocessing)
+        return rows_of_images(given.files, preprocessing)
     return _rows_of_tensor(given, preprocessing, max_rows)
 
 
@@ -98,53 +93,3 @@ def _check_values(rows: Rows, preprocessing: Preprocessing) -> None:
             f"got FLOAT32 values from {smallest:g} to {largest:g}, expected {low:g} to {high:g}; raw values go "
             f"as UINT8, or multiply them by {preprocessing.uint8_scale:g} first",
         )
-
-
-def _rows_of_images(files: Sequence[bytes], preprocessing: Preprocessing) -> FloatArray:
-    if len(preprocessing.input_shape) != 2:  # noqa: PLR2004 - height and width
-        raise InvalidInputError.of(
-            "images", f"this model takes no images: its input shape is {list(preprocessing.input_shape)}; send a tensor"
-        )
-    height, width = preprocessing.input_shape
-    rows = np.empty((len(files), height, width), np.float32)
-    pixels_left = MAX_REQUEST_PIXELS
-    for index, file in enumerate(files):
-        image = _open_image(file, f"images.files[{index}]")
-        pixels_left -= image.width * image.height
-        if pixels_left < 0:
-            raise InvalidInputError.of(
-                "images.files", f"the images have more than {MAX_REQUEST_PIXELS} pixels together; split the batch"
-            )
-        rows[index] = _grey_pixels(image, (width, height), f"images.files[{index}]")
-    low, high = preprocessing.feature_min, preprocessing.feature_max
-    rows *= np.float32((high - low) / 255)
-    rows += np.float32(low)
-    return rows.reshape(len(files), height * width)
-
-
-def _open_image(file: bytes, field: str) -> Image.Image:
-    """The image behind a file, its header read and its pixels not."""
-    if len(file) > MAX_IMAGE_BYTES:
-        raise InvalidInputError.of(field, f"got {len(file)} bytes, expected at most {MAX_IMAGE_BYTES}")
-    try:
-        image = Image.open(BytesIO(file), formats=("PNG", "JPEG"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InvalidInputError.of(field, f"expected a PNG or JPEG file, got {len(file)} other bytes") from error
-    if image.width * image.height > MAX_IMAGE_PIXELS:
-        raise InvalidInputError.of(
-            field, f"got {image.width} × {image.height} pixels, expected at most {MAX_IMAGE_PIXELS} in all"
-        )
-    return image
-
-
-def _grey_pixels(image: Image.Image, size: tuple[int, int], field: str) -> np.ndarray:
-    """The image as bytes (height, width), upright, transparent parts black, resized where it must be."""
-    try:
-        upright = ImageOps.exif_transpose(image)
-        if upright.has_transparency_data:
-            black = Image.new("RGBA", upright.size, "black")
-            upright = Image.alpha_composite(black, upright.convert("RGBA"))
-        grey = upright.convert("L")
-        return np.asarray(grey if grey.size == size else grey.resize(size, Image.Resampling.LANCZOS))
-    except (OSError, SyntaxError, ValueError) as error:
-        raise InvalidInputError.of(field, f"the image cannot be decoded: {error}") from error

@@ -18,6 +18,7 @@ from shared.model_version import LIVE, VersionRef
 
 FIRST_RETRY_SECONDS = 1.0
 LONGEST_RETRY_SECONDS = 60.0
+MAX_DOUBLINGS = 10  # far past the longest pause, and far from what a float can hold
 log = structlog.get_logger()
 
 
@@ -34,8 +35,8 @@ class LoadFailure:
     @property
     def retry_time(self) -> datetime:
         """Each failed attempt doubles the wait for the next."""
-        wait = min(FIRST_RETRY_SECONDS * 2 ** (self.attempts - 1), LONGEST_RETRY_SECONDS)
-        return self.attempt_time + timedelta(seconds=wait)
+        doublings = min(self.attempts - 1, MAX_DOUBLINGS)
+        return self.attempt_time + timedelta(seconds=min(FIRST_RETRY_SECONDS * 2**doublings, LONGEST_RETRY_SECONDS))
 
 
 @dataclass(frozen=True)

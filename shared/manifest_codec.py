@@ -3,6 +3,7 @@
 The two directions of a type stand together, so that a field added to one is not forgotten in the other.
 """
 
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from enum import Enum
@@ -95,8 +96,10 @@ def preprocessing_to_proto(preprocessing: Preprocessing) -> network_pb2.Preproce
 
 def preprocessing_from_proto(proto: network_pb2.Preprocessing) -> Preprocessing:
     """A preprocessing from a message; ValueError where it describes none."""
-    if not proto.input_shape or proto.uint8_scale <= 0:
-        raise ValueError("preprocessing needs an input_shape and a positive uint8_scale")
+    if not proto.input_shape or min(proto.input_shape) < 1:
+        raise ValueError("preprocessing needs an input_shape of positive sizes")
+    if not (0 < proto.uint8_scale < math.inf and -math.inf < proto.feature_min < proto.feature_max < math.inf):
+        raise ValueError("preprocessing needs a positive uint8_scale and a finite range of features")
     return Preprocessing(
         input_shape=tuple(proto.input_shape),
         uint8_scale=proto.uint8_scale,

@@ -6,12 +6,40 @@ One message lists every bad variable. The README's table is made from these fiel
 import sys
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, Field, StringConstraints, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 SettingsType = TypeVar("SettingsType", bound="Settings")
-ListenAddress = Annotated[str, StringConstraints(pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$")]
+REDIS_SCHEMES = ("redis", "rediss", "unix")
+LARGEST_PORT = 65535
+
+
+def _listen_address(address: str) -> str:
+    """Refuses what pydantic's pattern cannot: a port that is too large."""
+    if int(address.rpartition(":")[2]) > LARGEST_PORT:
+        raise ValueError(f"expected a port of at most {LARGEST_PORT}")
+    return address
+
+
+def _redis_url(url: str) -> str:
+    """Refuses what the client could not connect with; says nothing of what it holds, for that may be a password."""
+    try:
+        parts = urlsplit(url)
+        usable = bool(parts.path) if parts.scheme == "unix" else bool(parts.hostname and parts.port != 0)
+    except ValueError:
+        usable = False
+    if not usable or parts.scheme not in REDIS_SCHEMES:
+        raise ValueError("expected redis://, rediss:// or unix://; '#', '/' and '?' in a password must be %-encoded")
+    return url
+
+
+ListenAddress = Annotated[
+    str, StringConstraints(pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$"), AfterValidator(_listen_address)
+]
+RedisUrl = Annotated[str, AfterValidator(_redis_url)]
+SECRETS = ("redis_url",)
 
 
 class Settings(BaseSettings):
@@ -19,7 +47,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="WEIGHTCAST_", extra="ignore", env_ignore_empty=True)
 
-    redis_url: str = Field("redis://127.0.0.1:6379/0", description="Where Redis is; may carry a password.")
+    redis_url: RedisUrl = Field("redis://127.0.0.1:6379/0", description="Where Redis is; may carry a password.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="The least level logged.")
     port_file: Path | None = Field(
         None, description="A file to write the port to once the server listens, for whoever asked for port 0."
@@ -65,8 +93,9 @@ def load(kind: type[SettingsType]) -> SettingsType:
         return kind()
     except ValidationError as error:
         lines = [
-            f"  WEIGHTCAST_{'.'.join(map(str, fault['loc'])).upper()}: {fault['msg']} (got {fault['input']!r})"
+            f"  WEIGHTCAST_{name.upper()}: {fault['msg']}" + ("" if name in SECRETS else f" (got {fault['input']!r})")
             for fault in error.errors()
+            for name in map(str, fault["loc"])
         ]
         print("These settings cannot be used:", *lines, sep="\n", file=sys.stderr)  # noqa: T201 - logs need settings
         sys.exit(2)

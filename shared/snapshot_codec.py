@@ -60,7 +60,7 @@ def decode_manifest(encoded: bytes) -> Manifest:
         )
     try:
         return manifest_from_proto(proto)
-    except (ValueError, KeyError, IndexError) as error:
+    except (ValueError, OverflowError) as error:
         raise SnapshotRejectedError(f"the manifest is incomplete: {error}", reason="MALFORMED_MANIFEST") from error
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pooch
 import requests
@@ -13,26 +13,31 @@ from shared.errors import UnavailableError, WrongStateError
 
 TIMEOUT_SECONDS = (5, 30)  # to connect, and between two reads
 CHUNK_BYTES = 2**16
+Content = TypeVar("Content")
 SIZE_LIMIT = 256 * 2**20
 log = structlog.get_logger()
 
 
-def fetch(name: str, folder: Path, mirrors: Sequence[str], verify: Callable[[Path], object]) -> Path:
-    """The path of `name` in `folder`, downloaded if it is not there yet.
+def fetch(name: str, folder: Path, mirrors: Sequence[str], read: Callable[[Path], Content]) -> Content:
+    """What `read` makes of the file `name` in `folder`, which is downloaded if it is not there yet.
 
-    `verify` raises WrongStateError for a file that must not be used; such a file is removed and the next mirror asked.
+    `read` raises WrongStateError for a file that must not be used; such a file is removed and the next mirror asked.
 
     Raises:
         UnavailableError: if no mirror gave the file; says what each answered.
     """
     path = folder / name
-    if path.is_file():
-        return path
     failures = []
+    if path.is_file():
+        try:
+            return read(path)
+        except WrongStateError as error:
+            log.warning("a kept file is not usable; downloading it again", error=error.message)
+            path.unlink()
     for mirror in mirrors:
         try:
             pooch.retrieve(mirror + name, known_hash=None, fname=name, path=folder, downloader=resume_download)
-            verify(path)
+            content = read(path)
         except WrongStateError as error:
             path.unlink(missing_ok=True)
             failures.append(f"{mirror}: {error.message}")
@@ -40,7 +45,7 @@ def fetch(name: str, folder: Path, mirrors: Sequence[str], verify: Callable[[Pat
             failures.append(f"{mirror}: {error}")
         else:
             log.info("downloaded", file=name, mirror=mirror)
-            return path
+            return content
     raise UnavailableError(
         f"{name} could not be downloaded; set WEIGHTCAST_DATA_DIR to a folder that has it, or choose the data set "
         f"'digits', which needs no network. {'; '.join(failures)}",

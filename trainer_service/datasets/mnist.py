@@ -45,11 +45,12 @@ def load_mnist(data_dir: Path | None, cache_dir: Path) -> Dataset:
         UnavailableError: if it must be downloaded and no mirror can be reached.
     """
     if data_dir is not None:
-        files = {name: _local_file(data_dir.expanduser() / "mnist" / name) for name in DIGESTS}
+        folder = data_dir.expanduser() / "mnist"
+        files = {name: unpack(_local_file(folder / name), digest) for name, digest in DIGESTS.items()}
     else:
         folder = cache_dir.expanduser() / "mnist"
         files = {name: fetch(name, folder, MIRRORS, partial(unpack, digest=DIGESTS[name])) for name in DIGESTS}
-    arrays = {name: parse_idx(unpack(path, DIGESTS[name])) for name, path in files.items()}
+    arrays = {name: parse_idx(content) for name, content in files.items()}
     return Dataset(
         name="mnist",
         preprocessing=Preprocessing(input_shape=(28, 28), uint8_scale=1 / 255),

@@ -59,6 +59,7 @@ class TrainedNetwork:
     epochs: tuple[EpochMetrics, ...]
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")  # divergence is looked for, and told in our own words
 def train(spec: TrainingSpec, dataset: Dataset, observer: Observer) -> TrainedNetwork:
     """Trains a network from random weights as `spec` says.
 
@@ -80,6 +81,8 @@ def train(spec: TrainingSpec, dataset: Dataset, observer: Observer) -> TrainedNe
         loss, samples_per_second = epoch_runner.run(epoch, rng.permutation(len(dataset.train)))
         train_score = evaluator.score(network, train_sample)
         test_score = evaluator.score(network, dataset.test)
+        if not (math.isfinite(train_score.loss) and math.isfinite(test_score.loss)):
+            raise diverged(spec, test_score.loss, f"after epoch {epoch}, step {epoch_runner.steps}")
         metrics = EpochMetrics(
             epoch=epoch,
             train_loss=loss,
@@ -94,13 +97,18 @@ def train(spec: TrainingSpec, dataset: Dataset, observer: Observer) -> TrainedNe
     return TrainedNetwork(network, tuple(epochs))
 
 
+def diverged(spec: TrainingSpec, loss: float, where: str) -> TrainingDivergedError:
+    """The error that says where the loss was no longer finite, and what to try."""
+    return TrainingDivergedError(f"the loss became {loss} {where}; try a learning rate below {spec.learning_rate:g}")
+
+
 class _EpochRunner:
     """One epoch after another over the same buffers."""
 
     def __init__(self, spec: TrainingSpec, dataset: Dataset, network: Network, observer: Observer) -> None:
         self._spec, self._dataset, self._network, self._observer = spec, dataset, network, observer
         self._batch_size = min(spec.batch_size, len(dataset.train))
-        self._steps = math.ceil(len(dataset.train) / self._batch_size)
+        self.steps = math.ceil(len(dataset.train) / self._batch_size)
         self._backpropagation = Backpropagation(network.architecture, self._batch_size)
         self._optimizer = optimizer_for(spec, network.architecture.parameter_count)
         self._all_targets = one_hot(dataset.train.class_ids, network.architecture.class_count)
@@ -114,13 +122,10 @@ class _EpochRunner:
         """Goes through the training split once in this order; the mean loss in nats and the samples per second."""
         loss_sum, rows_done = 0.0, 0
         started = time.perf_counter()
-        for step in range(1, self._steps + 1):
+        for step in range(1, self.steps + 1):
             loss, rows = self._update(order[(step - 1) * self._batch_size : step * self._batch_size])
             if not math.isfinite(loss):
-                raise TrainingDivergedError(
-                    f"the loss became {loss} in epoch {epoch}, step {step} of {self._steps}; "
-                    f"try a learning rate below {self._spec.learning_rate:g}"
-                )
+                raise diverged(self._spec, loss, f"in epoch {epoch}, step {step} of {self.steps}")
             loss_sum += loss * rows
             rows_done += rows
             seconds = time.perf_counter() - started
@@ -128,7 +133,7 @@ class _EpochRunner:
                 Progress(
                     epoch=epoch,
                     step=step,
-                    steps_per_epoch=self._steps,
+                    steps_per_epoch=self.steps,
                     train_loss=loss_sum / rows_done,
                     samples_per_second=rows_done / seconds,
                     seconds_left=self._seconds_left(epoch, step, seconds),
@@ -136,7 +141,7 @@ class _EpochRunner:
             )
         seconds = time.perf_counter() - started
         self._seconds_of_all_steps += seconds
-        self._steps_done += self._steps
+        self._steps_done += self.steps
         return loss_sum / rows_done, rows_done / seconds
 
     def _update(self, batch: np.ndarray) -> tuple[float, int]:
@@ -152,4 +157,4 @@ class _EpochRunner:
 
     def _seconds_left(self, epoch: int, step: int, seconds: float) -> float:
         per_step = (self._seconds_of_all_steps + seconds) / (self._steps_done + step)
-        return per_step * ((self._spec.epochs - epoch) * self._steps + self._steps - step)
+        return per_step * ((self._spec.epochs - epoch) * self.steps + self.steps - step)
