@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 import structlog
+from threadpoolctl import threadpool_limits
 
 from shared import logs
 from shared.errors import CancelledError, StoreUnavailableError, WeightcastError, WrongStateError
@@ -41,6 +42,7 @@ def run_job(job_id: str) -> None:
     settings = load(TrainerSettings)
     logs.configure(settings.log_level, "worker")
     structlog.contextvars.bind_contextvars(job_id=job_id)
+    threadpool_limits(settings.trainer_blas_threads)
     connection = StoreConnection(settings.redis_url)
     catalogue = Catalogue(settings.data_dir, settings.cache_dir)
     worker_pid = os.getppid()
