@@ -11,6 +11,7 @@ from client.cli.pictures import curve
 from shared.pb.weightcast.v1 import training_pb2
 from shared.pb.weightcast.v1.trainer_service_pb2 import WatchTrainingJobResponse
 
+EPOCHS_SHOWN = 10  # a live display must fit the terminal; `jobs show` lists them all
 STATES = training_pb2.TrainingJob.State
 
 
@@ -75,7 +76,7 @@ class JobView:
         """The job as it stands, for a live display."""
         spec = self.job.spec
         title = f"job {self.job.id} · {spec.model} on {spec.dataset} · {state_name(self.job)}"
-        return Group(title, self._progress, epoch_table(self._epochs), "training loss", curve(self._losses))
+        return Group(title, self._progress, epoch_table(self._epochs[-EPOCHS_SHOWN:]), "training loss", curve(self._losses))
 
     def print_line(self, event: WatchTrainingJobResponse) -> None:
         """One event as a line, where nothing can be redrawn."""

@@ -62,23 +62,26 @@ class ModelKeys:
 
 @dataclass(frozen=True)
 class JobKeys:
-    """The keys of training jobs; all share one hash tag, so that a script can create a job and list it at once."""
+    """The keys of training jobs; all share one hash tag, so that a script can create a job and list it at once.
+
+    No model can be called `_jobs`, and whatever a client sends as a job's id stands behind a word of its own.
+    """
 
     job_id: str
 
-    INDEX = "weightcast:{jobs}:index"  # sorted set: job ids by creation time in µs
+    INDEX = "weightcast:{_jobs}:index"  # sorted set: job ids by creation time in µs
 
     @staticmethod
     def request(request_id: str) -> str:
         """String: the job that a client's request_id created."""
-        return f"weightcast:{{jobs}}:request:{request_id}"
+        return f"weightcast:{{_jobs}}:request:{request_id}"
 
     @property
     def job(self) -> str:
         """Hash: `state`, `job` (serialized TrainingJob), `cancel` (set once somebody asked for it)."""
-        return f"weightcast:{{jobs}}:{self.job_id}"
+        return f"weightcast:{{_jobs}}:job:{self.job_id}"
 
     @property
     def events(self) -> str:
         """Stream: the job's history, each entry a serialized WatchTrainingJobResponse."""
-        return f"weightcast:{{jobs}}:{self.job_id}:events"
+        return f"weightcast:{{_jobs}}:events:{self.job_id}"
