@@ -1,10 +1,12 @@
 """Pages of a list: how many entries one has, and where it begins. Only the giver understands a token."""
 
+import re
 from dataclasses import dataclass
 
 from shared.errors import InvalidInputError
 
-MAX_TOKEN_LENGTH = 20
+TOKEN = re.compile(r"[0-9]{1,16}")
+MAX_POSITION = 2**53  # more than any list has, and little enough for every store
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,15 @@ def page_of(page_size: int, page_token: str, *, default: int = 50, largest: int 
     """
     if page_size < 0:
         raise InvalidInputError.of("page_size", f"got {page_size}, expected 0 to {largest}; 0 means {default}")
-    if page_token and not (page_token.isascii() and page_token.isdigit() and len(page_token) <= MAX_TOKEN_LENGTH):
-        raise InvalidInputError.of("page_token", f"got {page_token[:80]!r}, expected a next_page_token of this method")
-    return Page(min(page_size or default, largest), int(page_token) if page_token else None)
+    return Page(min(page_size or default, largest), position_of(page_token) if page_token else None)
+
+
+def position_of(page_token: str) -> int:
+    """What a page token says.
+
+    Raises:
+        InvalidInputError: if it is none that was given out.
+    """
+    if TOKEN.fullmatch(page_token) and int(page_token) <= MAX_POSITION:
+        return int(page_token)
+    raise InvalidInputError.of("page_token", f"got {page_token[:80]!r}, expected a next_page_token of this method")

@@ -5,14 +5,15 @@ from collections.abc import Iterator
 
 import grpc
 
-from shared.errors import InvalidInputError
-from shared.manifest_codec import OPTIMIZERS, key_of, preprocessing_to_proto, tensor_to_proto
+from shared.errors import FieldViolation, InvalidInputError
+from shared.manifest_codec import OPTIMIZERS, preprocessing_to_proto, tensor_to_proto
 from shared.paging import page_of
 from shared.pb.weightcast.v1 import dataset_pb2, training_pb2
 from shared.pb.weightcast.v1 import trainer_service_pb2 as pb
 from shared.pb.weightcast.v1.trainer_service_pb2_grpc import TrainerServiceServicer
 from shared.training_spec import DEFAULT_LEARNING_RATE, MAX_SEED, Optimizer, TrainingSpec
 from trainer_service.datasets.catalogue import Catalogue
+from trainer_service.datasets.dataset import Dataset, Split
 from trainer_service.jobs.job_codec import event_to_proto, job_to_proto
 from trainer_service.jobs.job_service import JobService
 
@@ -99,7 +100,7 @@ class TrainingServicer(TrainerServiceServicer):
         """Pages through a data set's examples."""
         page = page_of(request.page_size, request.page_token, default=DEFAULT_EXAMPLES, largest=MAX_EXAMPLES)
         dataset = self._catalogue.load(request.dataset)
-        split = dataset.train if request.split == dataset_pb2.DATASET_SPLIT_TRAIN else dataset.test
+        split = requested_split(request.split, dataset)
         start = page.position or 0
         stop = start + page.size
         examples = split.examples[start:stop].reshape(-1, *dataset.preprocessing.input_shape)
@@ -123,23 +124,38 @@ class TrainingServicer(TrainerServiceServicer):
         raise NotImplementedError
 
 
+def requested_split(split: int, dataset: Dataset) -> Split:
+    """The split in a request; the test split where it names none.
+
+    Raises:
+        InvalidInputError: if it is none this build knows.
+    """
+    match split:
+        case dataset_pb2.DATASET_SPLIT_UNSPECIFIED | dataset_pb2.DATASET_SPLIT_TEST:
+            return dataset.test
+        case dataset_pb2.DATASET_SPLIT_TRAIN:
+            return dataset.train
+        case _:
+            raise InvalidInputError.of("split", f"got {split}, expected DATASET_SPLIT_TRAIN or DATASET_SPLIT_TEST")
+
+
 def requested_spec(proto: training_pb2.TrainingSpec) -> TrainingSpec:
     """The spec in a request, with defaults where a field is unset; limits are the domain's to check.
 
     Raises:
         InvalidInputError: if the optimizer is none this build knows.
     """
-    optimizer = Optimizer.ADAM
-    if proto.optimizer:
-        try:
-            optimizer = key_of(OPTIMIZERS, proto.optimizer, "optimizer")
-        except ValueError as error:
-            expected = " or ".join(training_pb2.Optimizer.Name(value) for value in OPTIMIZERS.values())
-            raise InvalidInputError.of("spec.optimizer", f"got {proto.optimizer}, expected {expected}") from error
+    known = {value: key for key, value in OPTIMIZERS.items()}
+    optimizer = known.get(proto.optimizer, Optimizer.ADAM)
     given = {
         name: getattr(proto, name) for name in ("epochs", "batch_size", "learning_rate", "seed") if proto.HasField(name)
     }
     if proto.HasField("network"):
         given["hidden_layer_sizes"] = tuple(proto.network.hidden_layer_sizes)
     defaults = {"learning_rate": DEFAULT_LEARNING_RATE[optimizer], "seed": secrets.randbelow(MAX_SEED)}
-    return TrainingSpec(model=proto.model, dataset=proto.dataset, optimizer=optimizer, **{**defaults, **given})
+    spec = TrainingSpec(model=proto.model, dataset=proto.dataset, optimizer=optimizer, **{**defaults, **given})
+    if proto.optimizer not in (training_pb2.OPTIMIZER_UNSPECIFIED, *known):
+        expected = " or ".join(map(training_pb2.Optimizer.Name, known))
+        violation = FieldViolation("spec.optimizer", f"got {proto.optimizer}, expected {expected}")
+        raise InvalidInputError(violation, *spec.violations())
+    return spec

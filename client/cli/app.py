@@ -9,7 +9,7 @@ from client.cli.demo import demo
 from client.cli.doctor import doctor
 from client.cli.local import up
 from client.cli.models import models
-from client.cli.options import errors, report
+from client.cli.options import Exit, errors, report
 from client.cli.training import jobs, train
 from client.embedded_redis import EmbeddedRedisError
 from client.errors import RpcError
@@ -39,6 +39,6 @@ def main() -> None:
         app()
     except RpcError as error:
         sys.exit(report(error))
-    except (EmbeddedRedisError, StackError) as error:
-        errors.print(f"[red]{error}[/]", highlight=False)
-        sys.exit(1)
+    except (EmbeddedRedisError, StackError, OSError) as error:
+        errors.print(str(error), style="red", highlight=False, markup=False)
+        sys.exit(Exit.FAILED)

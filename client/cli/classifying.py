@@ -6,6 +6,7 @@ from typing import Annotated
 
 import numpy as np
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from client.cli.models import selector
@@ -65,10 +66,10 @@ def show_files(files: list[Path], prediction: Prediction, *, as_json: bool) -> N
         table.add_column("best" if rank == 0 else f"{rank + 1}.")
     for path, class_ids, scores in zip(files, prediction.class_ids, prediction.scores, strict=True):
         cells = [
-            f"{prediction.class_labels[class_id]}  {score:.1%}"
+            f"{escape(prediction.class_labels[class_id])}  {score:.1%}"
             for class_id, score in zip(class_ids, scores, strict=True)
         ]
-        table.add_row(str(path), *cells)
+        table.add_row(escape(str(path)), *cells)
     console.print(table)
 
 
@@ -128,6 +129,7 @@ def draw_mistakes(examples: np.ndarray, truth: np.ndarray, predicted: np.ndarray
     if examples.ndim != 3:  # noqa: PLR2004 - rows of height × width
         return
     order = np.argsort(predicted == truth, kind="stable")[: images_that_fit(console.width, examples.shape[2])]
+    labels = tuple(map(escape, labels))
     captions = [
         f"{labels[truth[index]]}" if truth[index] == predicted[index]
         else f"[red]{labels[truth[index]]} taken for {labels[predicted[index]]}[/]"

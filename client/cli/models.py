@@ -8,6 +8,7 @@ import typer
 from rich.table import Table
 
 from client.cli.options import (
+    ID_WIDTH,
     TRAINER,
     AsJson,
     Exit,
@@ -22,6 +23,7 @@ from client.cli.watching import epoch_table
 from client.trainer_client import TrainerClient
 
 models = typer.Typer(help="Lists models and their versions, and downloads weights.", no_args_is_help=True)
+LARGEST_VERSION = 2**63 - 1
 ModelName = Annotated[str, typer.Argument(help="The model's name.", metavar="MODEL")]
 Selector = Annotated[
     str, typer.Option("--version", help="A version's number, or an alias such as live or latest.", metavar="VERSION")
@@ -29,8 +31,8 @@ Selector = Annotated[
 
 
 def selector(text: str) -> int | str:
-    """A number as a number, an alias as it is."""
-    return int(text) if text.isdigit() else text
+    """A number as a number; an alias, or a number that no version can have, as it is."""
+    return int(text) if text.isascii() and text.isdigit() and int(text) <= LARGEST_VERSION else text
 
 
 @models.command("list")
@@ -63,8 +65,10 @@ def list_versions(
         print_messages(found)
         return
     table = Table()
-    for heading in ("version", "aliases", "test accuracy", "data set", "published (UTC)", "job", "digest"):
+    for heading in ("version", "aliases", "test accuracy", "data set", "published (UTC)"):
         table.add_column(heading)
+    for heading in ("job", "digest"):
+        table.add_column(heading, no_wrap=True, min_width=ID_WIDTH)
     for version in found:
         manifest = version.manifest
         table.add_row(
@@ -74,7 +78,7 @@ def list_versions(
             manifest.spec.dataset,
             f"{version.publish_time.ToDatetime():%Y-%m-%d %H:%M:%S}",
             manifest.training_job_id,
-            version.digest[:12],
+            version.digest[:ID_WIDTH],
         )
     console.print(table)
 

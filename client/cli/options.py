@@ -26,6 +26,7 @@ InferenceAddress = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 TRAINER = "127.0.0.1:50051"
 INFERENCE = "127.0.0.1:50052"
+ID_WIDTH = 12  # a table may be cut to the terminal's width; an id that the next command asks for may not
 
 console = Console()
 errors = Console(stderr=True, soft_wrap=True)
@@ -70,11 +71,9 @@ def print_messages(messages: Sequence[Message]) -> None:
 def report(error: RpcError) -> Exit:
     """Tells people what a service refused and what to do; the exit code that says the same to programs."""
     errors.print(f"[bold red]{error.code.name}[/] {error.reason}", highlight=False)
-    if error.violations:
-        for field, description in error.violations.items():
-            errors.print(f"  [bold]{field}[/]: {description}", highlight=False)
-    else:
-        errors.print(f"  {error.message}", highlight=False, markup=False)
+    lines = [f"{field}: {description}" for field, description in error.violations.items()] or [error.message]
+    for line in lines:
+        errors.print(f"  {line}", highlight=False, markup=False)  # what somebody typed may look like markup
     if error.code is grpc.StatusCode.UNAVAILABLE and not error.reason:
         errors.print("  Is the service running? `weightcast up` starts everything here; `weightcast doctor` checks.")
     return EXIT_CODES.get(error.code, Exit.FAILED)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -54,12 +55,12 @@ def confusion_matrix(truth: npt.NDArray[np.int64], predicted: npt.NDArray[np.int
     table = Table(title="Confusion matrix (row: truth, column: answer)", title_justify="left")
     table.add_column("", style="bold")
     for label in labels:
-        table.add_column(label, justify="right")
+        table.add_column(escape(label), justify="right")
     table.add_column("recall", justify="right")
     for index, (label, row) in enumerate(zip(labels, counts, strict=True)):
         cells = [
             "" if not count else f"[green]{count}" if index == column else f"[red]{count}"
             for column, count in enumerate(row)
         ]
-        table.add_row(label, *cells, f"{row[index] / max(1, row.sum()):.1%}")
+        table.add_row(escape(label), *cells, f"{row[index] / max(1, row.sum()):.1%}")
     return table

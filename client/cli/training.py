@@ -3,14 +3,26 @@
 from typing import Annotated, Literal
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
-from client.cli.options import TRAINER, AsJson, Exit, TrainerAddress, console, message_dict, print_json, print_messages
+from client.cli.options import (
+    ID_WIDTH,
+    TRAINER,
+    AsJson,
+    Exit,
+    TrainerAddress,
+    console,
+    message_dict,
+    print_json,
+    print_messages,
+)
 from client.cli.watching import epoch_table, state_name, watch
 from client.trainer_client import TrainerClient
 from shared.pb.weightcast.v1 import training_pb2
 
 jobs = typer.Typer(help="Lists, shows, watches and cancels training jobs.", no_args_is_help=True)
+
 OPTIMIZERS = {"sgd": training_pb2.OPTIMIZER_SGD, "adam": training_pb2.OPTIMIZER_ADAM}
 JobId = Annotated[str, typer.Argument(help="The job's id.", metavar="JOB")]
 
@@ -38,16 +50,11 @@ def train(
         model=dataset if model is None else model, dataset=dataset, optimizer=OPTIMIZERS[optimizer]
     )
     if hidden is not None:
-        spec.network.hidden_layer_sizes.extend(layer_sizes(hidden))
-        spec.network.SetInParent()
-    for name, value in {
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "seed": seed,
-    }.items():
+        spec.network.CopyFrom(network_of(hidden))
+    numbers = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
+    for name, value in numbers.items():
         if value is not None:
-            setattr(spec, name, value)
+            set_number(spec, name, value)
     with TrainerClient(trainer) as client:
         job = client.create_job(spec, request_id)
         if not watching:
@@ -59,10 +66,19 @@ def train(
         follow(client, job.id, as_json=as_json)
 
 
-def layer_sizes(text: str) -> list[int]:
-    """512,256 as numbers."""
+def set_number(spec: training_pb2.TrainingSpec, name: str, value: float) -> None:
+    """Sets a field of the spec; what the message cannot hold is wrong usage, what it can is the service's to judge."""
     try:
-        return [] if text == "none" else [int(units) for units in text.split(",")]
+        setattr(spec, name, value)
+    except ValueError:
+        raise typer.BadParameter(f"got {value}, which is too large", param_hint=f"--{name.replace('_', '-')}") from None
+
+
+def network_of(text: str) -> training_pb2.DenseNetwork:
+    """512,256 as a network; none as one without hidden layers."""
+    try:
+        sizes = [] if text == "none" else [int(units) for units in text.split(",")]
+        return training_pb2.DenseNetwork(hidden_layer_sizes=sizes)
     except ValueError:
         raise typer.BadParameter(
             f"got {text!r}, expected numbers such as 512,256, or none", param_hint="--hidden"
@@ -81,7 +97,7 @@ def follow(client: TrainerClient, job_id: str, *, as_json: bool) -> None:
     elif job.state == training_pb2.TrainingJob.STATE_SUCCEEDED:
         console.print(f"published {job.spec.model} version {job.version}, digest {job.digest[:12]}")
     else:
-        console.print(f"[red]{state_name(job)}[/] {job.error_message}", highlight=False)
+        console.print(f"[red]{state_name(job)}[/] {escape(job.error_message)}", highlight=False)
     if job.state != training_pb2.TrainingJob.STATE_SUCCEEDED:
         raise typer.Exit(Exit.FAILED)
 
@@ -99,7 +115,8 @@ def list_jobs(
         print_messages(found)
         return
     table = Table()
-    for heading in ("job", "state", "model", "data set", "epochs", "test accuracy", "version", "created (UTC)"):
+    table.add_column("job", no_wrap=True, min_width=ID_WIDTH)
+    for heading in ("state", "model", "data set", "epochs", "test accuracy", "version", "created (UTC)"):
         table.add_column(heading)
     for job in found:
         table.add_row(
@@ -123,8 +140,8 @@ def show_job(job_id: JobId, as_json: AsJson = False, trainer: TrainerAddress = T
     if as_json:
         print_json(message_dict(job))
         return
-    console.print(f"job {job.id} {state_name(job)} {job.error_message}", highlight=False)
-    console.print(str(job.spec).strip())
+    console.print(f"job {job.id} {state_name(job)} {job.error_message}", highlight=False, markup=False)
+    console.print(str(job.spec).strip(), markup=False)
     if job.version:
         console.print(f"published {job.spec.model} version {job.version}, digest {job.digest}")
     console.print(epoch_table(job.epochs))

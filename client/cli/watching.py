@@ -76,7 +76,9 @@ class JobView:
         """The job as it stands, for a live display."""
         spec = self.job.spec
         title = f"job {self.job.id} · {spec.model} on {spec.dataset} · {state_name(self.job)}"
-        return Group(title, self._progress, epoch_table(self._epochs[-EPOCHS_SHOWN:]), "training loss", curve(self._losses))
+        return Group(
+            title, self._progress, epoch_table(self._epochs[-EPOCHS_SHOWN:]), "training loss", curve(self._losses)
+        )
 
     def print_line(self, event: WatchTrainingJobResponse) -> None:
         """One event as a line, where nothing can be redrawn."""

@@ -3,13 +3,16 @@
 A version never changes after `publish` returned; only aliases move. Events wake whoever waits, the store is the truth.
 """
 
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from shared.errors import NotFoundError
 from shared.model_version import LATEST, LIVE, ModelSummary, PublishedVersion, StoredSnapshot, VersionRef
-from shared.store.connection import StoreConnection
+from shared.store.connection import SOCKET_TIMEOUT_SECONDS, StoreConnection
 from shared.store.keys import MODEL_EVENTS, MODELS, ModelKeys
+
+LONGEST_READ_SECONDS = SOCKET_TIMEOUT_SECONDS / 2
 
 
 class ModelStore:
@@ -149,13 +152,18 @@ class ModelEvents:
 
     def wait(self, seconds: float) -> bool:
         """Blocks until something was published since the last call, or `seconds` have passed; True if it was."""
-        milliseconds = max(1, int(seconds * 1000))
-        reply = self._redis.command(
-            "XREAD", "BLOCK", milliseconds, "STREAMS", *self._cursors.keys(), *self._cursors.values()
-        )
-        for stream, entries in reply or ():
-            self._cursors[stream.decode()] = entries[-1][0].decode()
-        return bool(reply)
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            # In short reads, for a reply that stays away longer than the socket's time-out counts as a store away.
+            milliseconds = max(1, int(min(left, LONGEST_READ_SECONDS) * 1000))
+            reply = self._redis.command(
+                "XREAD", "BLOCK", milliseconds, "STREAMS", *self._cursors.keys(), *self._cursors.values()
+            )
+            for stream, entries in reply or ():
+                self._cursors[stream.decode()] = entries[-1][0].decode()
+            if reply:
+                return True
+        return False
 
     def _last_id(self, stream: str) -> str:
         newest = self._redis.command("XREVRANGE", stream, "+", "-", "COUNT", 1)

@@ -13,7 +13,8 @@ from trainer_service.jobs.job import JobState, TrainingJob, ended
 from trainer_service.jobs.job_queue import JobQueue
 from trainer_service.jobs.job_store import FROM_THE_BEGINNING, JobStore, RecordedEvent
 
-CURSOR = re.compile(r"\d{1,20}-\d{1,20}")
+CURSOR = re.compile(r"([0-9]{1,20})-([0-9]{1,20})")
+LARGEST_CURSOR_PART = 2**64 - 1
 MAX_REQUEST_ID = 64
 WATCH_POLL_SECONDS = 1.0  # how soon a watch notices that its client has gone
 
@@ -89,7 +90,7 @@ class JobService:
             NotFoundError: JOB_NOT_FOUND.
             CapacityError: TOO_MANY_WATCHERS.
         """
-        if cursor and not CURSOR.fullmatch(cursor):
+        if cursor and not is_cursor(cursor):
             raise InvalidInputError.of("cursor", f"got {cursor[:80]!r}, expected the cursor of an earlier event")
         if not self._watchers.acquire(blocking=False):
             raise CapacityError(
@@ -112,3 +113,9 @@ class JobService:
                     return
             if is_over and not recorded:
                 return
+
+
+def is_cursor(text: str) -> bool:
+    """Whether the store could have given out this cursor."""
+    parts = CURSOR.fullmatch(text)
+    return parts is not None and all(int(part) <= LARGEST_CURSOR_PART for part in parts.groups())
