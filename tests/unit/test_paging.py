@@ -26,13 +26,13 @@ def test_a_negative_size_is_refused() -> None:
         page_of(-1, "")
 
 
-@pytest.mark.parametrize(("token", "position"), [("0", 0), ("50", 50), ("9" * 20, 10**20 - 1)])
+@pytest.mark.parametrize(("token", "position"), [("0", 0), ("50", 50), (str(2**53), 2**53)])
 def test_a_token_says_where_the_page_begins(token: str, position: int) -> None:
     """It is the giver's own number."""
     assert page_of(0, token).position == position
 
 
-@pytest.mark.parametrize("token", ["x", "-1", "1.5", " 1", "1\n", "٣", "²", "9" * 21, "0x10", "1_0"])
+@pytest.mark.parametrize("token", ["x", "-1", "1.5", " 1", "1\n", "٣", "²", str(2**53 + 1), "9" * 21, "0x10", "1_0"])
 def test_a_token_that_nobody_gave_is_refused(token: str) -> None:
     """The field is named."""
     with pytest.raises(InvalidInputError, match=r"page_token: got .*, expected a next_page_token of this method"):
