@@ -1,0 +1,170 @@
+"""The rows of the error table that no request causes by itself: not ready, store away, too much at once, unforeseen."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from client.channel import open_channel
+from client.inference_client import InferenceClient
+from client.local_stack import LocalStack
+from client.trainer_client import TrainerClient
+from shared.pb.weightcast.v1 import inference_service_pb2, tensor_pb2, training_pb2
+from shared.pb.weightcast.v1 import model_registry_service_pb2 as registry_pb
+from shared.pb.weightcast.v1 import trainer_service_pb2 as pb
+from shared.pb.weightcast.v1.model_registry_service_pb2_grpc import ModelRegistryServiceStub
+from shared.pb.weightcast.v1.trainer_service_pb2_grpc import TrainerServiceStub
+from shared.store.connection import StoreConnection
+from shared.store.keys import JobKeys, ModelKeys
+
+TIMEOUT_SECONDS = 20.0
+MAX_WATCHERS = 48
+Reader = Callable[[grpc.RpcError], Any]
+SPEC = training_pb2.TrainingSpec(model="digits", dataset="digits", epochs=1, seed=1)
+
+
+def one_row(version: int | None = None) -> inference_service_pb2.ClassifyRequest:
+    """A request that nothing is wrong with."""
+    tensor = tensor_pb2.Tensor(data_type=tensor_pb2.DATA_TYPE_UINT8, shape=(1, 64), contents=bytes(64))
+    request = inference_service_pb2.ClassifyRequest(model="digits", tensor=tensor)
+    if version is not None:
+        request.version = version
+    return request
+
+
+@pytest.fixture
+def own_stack() -> Iterator[LocalStack]:
+    """Redis and both services for one test alone, and no worker: jobs stay queued."""
+    with LocalStack({"WEIGHTCAST_TRAINER_WORKERS": "0"}) as running:
+        yield running
+
+
+def refused(call: Callable[[], object], refusal_of: Reader) -> Any:  # noqa: ANN401 - the conftest's Refusal
+    """What the call was refused with."""
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    return refusal_of(caught.value)
+
+
+def test_what_may_be_tried_again_says_so_and_when(own_stack: LocalStack, refusal_of: Reader) -> None:
+    """Without a model, and for what needs the store while it is away: UNAVAILABLE with RetryInfo."""
+    with (
+        open_channel(own_stack.trainer.address, retry=False) as channel,
+        InferenceClient(own_stack.inference.address, retry=False) as inference,
+    ):
+        trainer, registry = TrainerServiceStub(channel), ModelRegistryServiceStub(channel)
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        # The very first moments may say STORE_UNAVAILABLE: the store was not read yet.
+        while True:
+            refusal = refused(lambda: inference.stub.Classify(one_row()), refusal_of)
+            assert (refusal.code, refusal.domain) == (grpc.StatusCode.UNAVAILABLE, "weightcast")
+            if refusal.reason == "NO_MODEL_YET":
+                break
+            assert time.monotonic() < deadline, refusal
+        assert refusal.retry_seconds >= 1
+
+        own_stack.redis.stop()
+        calls: dict[str, Callable[[], object]] = {
+            "create": lambda: trainer.CreateTrainingJob(pb.CreateTrainingJobRequest(spec=SPEC)),
+            "get": lambda: trainer.GetTrainingJob(pb.GetTrainingJobRequest(job_id="x")),
+            "list": lambda: trainer.ListTrainingJobs(pb.ListTrainingJobsRequest()),
+            "cancel": lambda: trainer.CancelTrainingJob(pb.CancelTrainingJobRequest(job_id="x")),
+            "watch": lambda: list(trainer.WatchTrainingJob(pb.WatchTrainingJobRequest(job_id="x"))),
+            "models": lambda: registry.ListModels(registry_pb.ListModelsRequest()),
+            "model": lambda: registry.GetModel(registry_pb.GetModelRequest(model="digits")),
+        }
+        for name, call in calls.items():
+            refusal = refused(call, refusal_of)
+            found = (refusal.code, refusal.reason, refusal.domain)
+            assert found == (grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE", "weightcast"), name
+            assert refusal.retry_seconds >= 1
+            assert "redis.sock" in refusal.message
+            assert "WEIGHTCAST_REDIS_URL" in refusal.message
+        assert len(trainer.ListDatasets(pb.ListDatasetsRequest()).datasets) == 2  # what needs no store is answered
+
+
+def test_too_many_watches_are_refused_and_everything_else_still_answers(
+    own_stack: LocalStack, refusal_of: Reader
+) -> None:
+    """RESOURCE_EXHAUSTED with RetryInfo; other calls have threads left, and a watch that ends makes room."""
+    with TrainerClient(own_stack.trainer.address) as trainer, ExitStack() as watches:
+        job = trainer.create_job(SPEC)
+        request = pb.WatchTrainingJobRequest(job_id=job.id)
+        first = trainer.stub.WatchTrainingJob(request)
+        for watch in [first, *(trainer.stub.WatchTrainingJob(request) for _ in range(MAX_WATCHERS - 1))]:
+            watches.callback(watch.cancel)
+            assert next(watch).job.id == job.id
+        refusal = refused(lambda: next(trainer.stub.WatchTrainingJob(request)), refusal_of)
+        assert refusal.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert (refusal.reason, refusal.domain) == ("TOO_MANY_WATCHERS", "weightcast")
+        assert refusal.retry_seconds >= 1
+        assert trainer.job(job.id).state == training_pb2.TrainingJob.STATE_QUEUED
+
+        first.cancel()
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        again = None
+        while again is None:
+            watch = trainer.stub.WatchTrainingJob(request)
+            watches.callback(watch.cancel)
+            try:
+                again = next(watch)
+            except grpc.RpcError as error:  # the server has not noticed yet
+                refusal = refusal_of(error)
+            assert refusal.reason == "TOO_MANY_WATCHERS"
+            assert time.monotonic() < deadline
+        assert again.job.id == job.id
+
+
+def test_a_version_that_exists_and_cannot_be_served_is_a_failed_precondition(
+    stack: LocalStack,
+    trainer: TrainerClient,
+    inference: InferenceClient,
+    trained: training_pb2.TrainingJob,
+    refusal_of: Reader,
+) -> None:
+    """Stored bytes that are not those published: no answer, no download, and the version loaded before goes on."""
+    connection = StoreConnection(stack.redis.url)
+    second = trainer.wait(trainer.create_job(SPEC).id)
+    inference.wait_for_version("digits", second.version, TIMEOUT_SECONDS)  # so that the first is no longer held
+    weights = ModelKeys("digits").weights
+    stored = connection.command("HGET", weights, trained.version)
+    connection.command("HSET", weights, trained.version, stored[:-1] + bytes([stored[-1] ^ 1]))
+
+    for call in (
+        lambda: inference.stub.Classify(one_row(version=trained.version)),
+        lambda: list(
+            trainer.registry.DownloadModelVersion(
+                registry_pb.DownloadModelVersionRequest(model="digits", version=trained.version)
+            )
+        ),
+    ):
+        refusal = refused(call, refusal_of)
+        assert refusal.code is grpc.StatusCode.FAILED_PRECONDITION
+        assert (refusal.reason, refusal.domain) == ("DIGEST_MISMATCH", "weightcast")
+        assert trained.digest in refusal.message
+        assert refusal.retry_seconds is None
+    assert inference.classify("digits", np.zeros((1, 64), np.uint8)).version == second.version
+    connection.close()
+
+
+def test_the_unforeseen_is_told_by_an_id_and_its_traceback_stays_in_the_log(
+    stack: LocalStack, trainer: TrainerClient, refusal_of: Reader
+) -> None:
+    """A stored job that is no protobuf: INTERNAL with an error id that the log explains, and nothing of the inside."""
+    connection = StoreConnection(stack.redis.url)
+    connection.command("HSET", JobKeys("broken").job, "state", "queued", "job", b"\xff")
+    refusal = refused(lambda: trainer.stub.GetTrainingJob(pb.GetTrainingJobRequest(job_id="broken")), refusal_of)
+    connection.close()
+    assert (refusal.code, refusal.reason, refusal.domain) == (grpc.StatusCode.INTERNAL, "INTERNAL", "weightcast")
+    error_id = refusal.metadata["error_id"]
+    assert error_id in refusal.message
+    for inside in ("Traceback", "DecodeError", "protobuf", ".py"):
+        assert inside not in refusal.message
+    assert stack.trainer.log_path is not None
+    lines = [line for line in stack.trainer.log_path.read_text().splitlines() if error_id in line]
+    assert len(lines) == 1
+    assert "Traceback" in lines[0]

@@ -1,0 +1,163 @@
+"""The registry on a real Redis: numbers without gaps whoever publishes, versions that stay, clear refusals."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from client.embedded_redis import EmbeddedRedis
+from shared.errors import NotFoundError, StoreUnavailableError
+from shared.model_version import ModelSummary, StoredSnapshot, VersionRef
+from shared.snapshot_codec import decode
+from shared.store.connection import StoreConnection
+from shared.store.keys import ModelKeys
+from shared.store.model_store import ModelStore
+
+PUBLISHERS, EACH = 8, 25
+Snapshots = Callable[..., StoredSnapshot]
+
+
+def test_what_is_published_is_read_back(models: ModelStore, snapshot: Snapshots) -> None:
+    """By number and by alias: the same bytes, digest and size, with the aliases that point to it."""
+    first, second = snapshot(seed=1), snapshot(seed=2)
+    assert [models.publish("tiny", first, "a"), models.publish("tiny", second, "b")] == [1, 2]
+    for selector in (2, "live", "latest"):
+        published = models.version("tiny", selector)
+        assert published.snapshot == second
+        assert published.ref == VersionRef(2, second.digest)
+        assert published.weights_size_bytes == len(second.weights)
+        assert published.aliases == ("latest", "live")
+    old = models.version("tiny", 1)
+    assert (old.snapshot, old.aliases) == (first, ())
+    assert old.publish_time <= published.publish_time
+    assert models.model("tiny") == ModelSummary("tiny", latest_version=2, live_version=2, version_count=2)
+    assert models.version("tiny", 1, with_weights=False).snapshot == StoredSnapshot(first.manifest, b"", first.digest)
+    assert models.version_of_job("tiny", "a") == VersionRef(1, first.digest)
+    assert models.version_of_job("tiny", "c") is None
+
+
+def test_eight_publishers_at_once_make_versions_without_gap_or_double(
+    connect: Callable[[], StoreConnection], models: ModelStore, snapshot: Snapshots
+) -> None:
+    """Each has its own connection; every number is given once, the aliases end at the highest, all are whole."""
+    snapshots = {f"{who}-{turn}": snapshot(seed=who * EACH + turn) for who in range(PUBLISHERS) for turn in range(EACH)}
+    stores = [ModelStore(connect()) for _ in range(PUBLISHERS)]
+
+    def publish_all(who: int) -> dict[str, int]:
+        jobs = [f"{who}-{turn}" for turn in range(EACH)]
+        return {job: stores[who].publish("tiny", snapshots[job], job) for job in jobs}
+
+    with ThreadPoolExecutor(PUBLISHERS) as pool:
+        numbers = {job: number for given in pool.map(publish_all, range(PUBLISHERS)) for job, number in given.items()}
+    highest = PUBLISHERS * EACH
+    assert sorted(numbers.values()) == list(range(1, highest + 1))
+    assert models.aliases("tiny") == {"latest": highest, "live": highest}
+    assert models.version_numbers("tiny", below=None, count=1000) == list(range(highest, 0, -1))
+    for job, number in numbers.items():
+        stored = models.version("tiny", number).snapshot
+        assert stored == snapshots[job]
+        decode(stored)
+
+
+def test_one_job_publishes_once(models: ModelStore, snapshot: Snapshots) -> None:
+    """A job that is run again, and even trained something else, gets the number of its first version."""
+    first = snapshot(seed=1)
+    assert models.publish("tiny", first, "job") == 1
+    assert models.publish("tiny", snapshot(seed=2), "other") == 2
+    assert models.publish("tiny", snapshot(seed=3), "job") == 1
+    assert models.version("tiny", 1).snapshot == first
+    assert models.model("tiny") == ModelSummary("tiny", latest_version=2, live_version=2, version_count=2)
+
+
+def test_a_version_that_is_not_promoted_is_latest_and_not_live(models: ModelStore, snapshot: Snapshots) -> None:
+    """`latest` follows every publication, `live` only those that are promoted."""
+    models.publish("tiny", snapshot(seed=1), "a")
+    models.publish("tiny", snapshot(seed=2), "b", promote=False)
+    assert models.aliases("tiny") == {"latest": 2, "live": 1}
+
+
+def test_all_keys_of_a_model_share_its_hash_tag(
+    connection: StoreConnection, models: ModelStore, snapshot: Snapshots
+) -> None:
+    """What one script touches lies in one slot of a cluster; only the list of models and its stream lie elsewhere."""
+    models.publish("tiny", snapshot(), "a")
+    keys = {key.decode() for key in connection.command("KEYS", "*")}
+    own = {key for key in keys if key.startswith("weightcast:{tiny}:")}
+    assert keys - own == {"weightcast:models", "weightcast:models:events"}
+    named = [name for name, value in vars(ModelKeys).items() if isinstance(value, property)]
+    assert own == {getattr(ModelKeys("tiny"), name) for name in named}
+    assert len(own) == 8
+
+
+@pytest.mark.parametrize(
+    ("asked", "reason", "told"),
+    [
+        (("tiny", 3), "VERSION_NOT_FOUND", "latest is 2"),
+        (("tiny", 0), "VERSION_NOT_FOUND", "latest is 2"),
+        (("tiny", -1), "VERSION_NOT_FOUND", "latest is 2"),
+        (("tiny", "best"), "ALIAS_NOT_FOUND", "latest, live"),
+        (("none", 1), "MODEL_NOT_FOUND", "'none'"),
+        (("none", "live"), "MODEL_NOT_FOUND", "'none'"),
+    ],
+)
+def test_what_is_not_there_is_refused_saying_what_is(
+    models: ModelStore, snapshot: Snapshots, asked: tuple[str, int | str], reason: str, told: str
+) -> None:
+    """No such model, version and alias are three reasons, each with what there is instead."""
+    models.publish("tiny", snapshot(seed=1), "a")
+    models.publish("tiny", snapshot(seed=2), "b")
+    for ask in (models.resolve, models.version):
+        with pytest.raises(NotFoundError, match=told) as caught:
+            ask(*asked)
+        assert caught.value.reason == reason
+
+
+def test_version_numbers_come_in_pages_newest_first(models: ModelStore, snapshot: Snapshots) -> None:
+    """Each page goes on below the last number of the one before, and a publication meanwhile moves nothing."""
+    for seed in range(5):
+        models.publish("tiny", snapshot(seed=seed), str(seed))
+    assert models.version_numbers("tiny", below=None, count=2) == [5, 4]
+    models.publish("tiny", snapshot(seed=9), "new")
+    assert models.version_numbers("tiny", below=4, count=2) == [3, 2]
+    assert models.version_numbers("tiny", below=2, count=2) == [1]
+    assert models.version_numbers("tiny", below=1, count=2) == []
+    with pytest.raises(NotFoundError):
+        models.version_numbers("none", below=None, count=2)
+
+
+def test_a_store_that_is_away_is_named_and_comes_back(
+    redis_server: EmbeddedRedis, models: ModelStore, snapshot: Snapshots
+) -> None:
+    """StoreUnavailableError with the address and the setting to correct; afterwards the same object works again."""
+    first = snapshot(seed=1)
+    models.publish("tiny", first, "a")
+    redis_server.stop()
+    with pytest.raises(StoreUnavailableError, match="WEIGHTCAST_REDIS_URL") as caught:
+        models.ping()
+    assert redis_server.url.removeprefix("unix://") in caught.value.message
+    with pytest.raises(StoreUnavailableError):
+        models.publish("tiny", snapshot(seed=2), "b")
+    redis_server.start()
+    assert models.publish("tiny", snapshot(seed=2), "b") == 2
+    assert models.version("tiny", 1).snapshot == first
+
+
+@pytest.mark.parametrize("url", ["redis://:hunter2@127.0.0.1:1/0", "redis://user:hunter2@localhost:1"])
+def test_a_password_in_the_url_is_never_told(url: str) -> None:
+    """The message names host and port, and not the password."""
+    store = ModelStore(StoreConnection(url))
+    with pytest.raises(StoreUnavailableError) as caught:
+        store.ping()
+    assert "hunter2" not in caught.value.message
+    assert url.rsplit("@", 1)[1].removesuffix("/0") in caught.value.message
+
+
+def test_a_wrong_password_is_told_without_it(redis_server: EmbeddedRedis, connection: StoreConnection) -> None:
+    """A Redis that asks for another password counts as away, and says why."""
+    connection.command("CONFIG", "SET", "requirepass", "right")
+    wrong = StoreConnection(redis_server.url.replace("unix://", "unix://:hunter2@"))
+    with pytest.raises(StoreUnavailableError) as caught:
+        wrong.command("PING")
+    wrong.close()
+    assert "hunter2" not in caught.value.message
+    assert "password" in caught.value.message

@@ -1,0 +1,233 @@
+"""One job from the queue to its final state, on real data and a real Redis: what is published, and what never is."""
+
+import shutil
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from client.embedded_redis import EmbeddedRedis
+from shared import snapshot_codec
+from shared.errors import NotFoundError
+from shared.model_version import VersionRef
+from shared.pb.weightcast.v1 import model_pb2
+from shared.store.connection import StoreConnection
+from shared.store.keys import MODELS
+from shared.store.model_store import ModelStore
+from shared.training_spec import Optimizer, TrainingSpec
+from trainer_service.datasets.catalogue import Catalogue
+from trainer_service.jobs.job import JobState, TrainingJob
+from trainer_service.jobs.job_queue import JobQueue
+from trainer_service.jobs.job_service import JobService
+from trainer_service.jobs.job_store import JobStore
+from trainer_service.jobs.run_job import JobRun
+
+SPEC = TrainingSpec(model="tiny", dataset="digits", seed=7, hidden_layer_sizes=(16,), epochs=2)
+LONG = replace(SPEC, epochs=1000, hidden_layer_sizes=(512, 512))
+Until = Callable[..., None]
+
+
+@dataclass
+class Trainer:
+    """What a worker has, in this process."""
+
+    jobs: JobStore
+    models: ModelStore
+    service: JobService
+    catalogue: Catalogue
+
+    def run(self, job_id: str, *, is_orphan: Callable[[], bool] = lambda: False) -> TrainingJob:
+        """Runs a job as the worker does, and returns it as it is stored then."""
+        JobRun(job_id, self.jobs, self.models, self.catalogue.load, is_orphan).run()
+        return self.jobs.get(job_id)
+
+    def train(self, spec: TrainingSpec) -> TrainingJob:
+        """Creates a job and runs it."""
+        return self.run(self.service.create(spec).id)
+
+    def nothing_is_published(self, connection: StoreConnection) -> bool:
+        """Whether the registry has no model at all."""
+        return bool(connection.command("SCARD", MODELS) == 0)
+
+
+@pytest.fixture
+def make_trainer(connection: StoreConnection, tmp_path: Path) -> Callable[..., Trainer]:
+    """Makes a trainer, with a data directory or without."""
+
+    def make(data_dir: Path | None = None) -> Trainer:
+        jobs, catalogue = JobStore(connection), Catalogue(data_dir, tmp_path)
+        service = JobService(jobs, JobQueue(connection), catalogue, max_watchers=2)
+        return Trainer(jobs, ModelStore(connection), service, catalogue)
+
+    return make
+
+
+def test_a_job_succeeds_with_exactly_one_version(make_trainer: Callable[..., Trainer]) -> None:
+    """SUCCEEDED, with every epoch measured, and the version it names is the only one."""
+    trainer = make_trainer()
+    job = trainer.train(SPEC)
+    assert job.state is JobState.SUCCEEDED
+    assert job.error_message == ""
+    assert [metrics.epoch for metrics in job.epochs] == [1, 2]
+    assert job.start_time is not None
+    assert job.end_time is not None
+    assert job.create_time <= job.start_time <= job.end_time
+    assert trainer.models.version_numbers("tiny", below=None, count=10) == [1]
+    assert trainer.models.ref("tiny", 1) == VersionRef(job.version, job.digest)
+    watched = [recorded.event for recorded in trainer.service.watch(job.id, "", lambda: True)]
+    states = [event.state for event in watched if isinstance(event, TrainingJob)]
+    assert states == [JobState.QUEUED, JobState.RUNNING, JobState.SUCCEEDED]
+    assert [event for event in watched if event in job.epochs] == list(job.epochs)
+
+
+def test_the_manifest_says_where_a_version_came_from(make_trainer: Callable[..., Trainer]) -> None:
+    """Spec and seed, job, data digest, preprocessing, labels, metrics, library versions, and a self-test that holds."""
+    trainer = make_trainer()
+    job = trainer.train(SPEC)
+    dataset = trainer.catalogue.load("digits")
+    manifest = snapshot_codec.decode(trainer.models.version("tiny", 1).snapshot).manifest
+    provenance = manifest.provenance
+    assert (provenance.spec, provenance.spec.seed, provenance.training_job_id) == (SPEC, 7, job.id)
+    assert provenance.dataset_digest == dataset.digest
+    assert manifest.preprocessing == dataset.preprocessing
+    assert manifest.class_labels == dataset.class_labels
+    assert manifest.epochs == job.epochs
+    assert manifest.architecture.layer_sizes == (64, 16, 10)
+    for name in ("numpy", "safetensors", "protobuf"):
+        assert provenance.library_versions[name] == version(name)
+    np.testing.assert_array_equal(manifest.self_test.inputs, dataset.test.examples[:4])
+
+
+def weights_digest(trainer: Trainer, job: TrainingJob) -> str:
+    """SHA-256 of the safetensors file that a job published."""
+    stored = trainer.models.version("tiny", job.version, with_weights=False).snapshot.manifest
+    return model_pb2.Manifest.FromString(stored).weights_digest
+
+
+@pytest.mark.parametrize("optimizer", list(Optimizer))
+def test_the_same_seed_gives_the_same_weights(make_trainer: Callable[..., Trainer], optimizer: Optimizer) -> None:
+    """Twice the same spec: the same SHA-256 of the weights and the same metrics; another seed: others."""
+    trainer, spec = make_trainer(), replace(SPEC, optimizer=optimizer)
+    first, second, other = trainer.train(spec), trainer.train(spec), trainer.train(replace(spec, seed=8))
+    assert weights_digest(trainer, first) == weights_digest(trainer, second) != weights_digest(trainer, other)
+    losses = [[metrics.train_loss for metrics in job.epochs] for job in (first, second, other)]
+    assert losses[0] == losses[1] != losses[2]
+    assert first.version != second.version
+
+
+def test_training_that_diverges_fails_and_publishes_nothing(
+    make_trainer: Callable[..., Trainer], connection: StoreConnection
+) -> None:
+    """FAILED, naming epoch and step and the learning rate to lower."""
+    trainer = make_trainer()
+    spec = replace(SPEC, optimizer=Optimizer.SGD, learning_rate=10.0, hidden_layer_sizes=(256,) * 8, epochs=20)
+    with np.errstate(all="ignore"):  # its warnings are errors in tests
+        job = trainer.train(spec)
+    assert job.state is JobState.FAILED
+    for told in ("epoch ", "step ", "learning rate below 10"):
+        assert told in job.error_message
+    assert (job.version, job.digest) == (0, "")
+    assert trainer.nothing_is_published(connection)
+
+
+def test_a_running_job_that_is_cancelled_publishes_nothing(
+    make_trainer: Callable[..., Trainer], connection: StoreConnection, until: Until
+) -> None:
+    """It stops at a minibatch, keeps the epochs it had, and ends CANCELLED."""
+    trainer = make_trainer()
+    job_id = trainer.service.create(LONG).id
+    running = threading.Thread(target=trainer.run, args=(job_id,))
+    running.start()
+    until(lambda: bool(trainer.jobs.get(job_id).epochs), "a first epoch")
+    assert trainer.service.cancel(job_id).state is JobState.RUNNING
+    running.join(20)
+    assert not running.is_alive()
+    job = trainer.jobs.get(job_id)
+    assert job.state is JobState.CANCELLED
+    assert 1 <= len(job.epochs) < LONG.epochs
+    assert (job.version, job.error_message) == (0, "")
+    assert trainer.nothing_is_published(connection)
+
+
+def test_a_job_cancelled_before_it_began_is_not_run(
+    make_trainer: Callable[..., Trainer], connection: StoreConnection
+) -> None:
+    """A worker that took it from the queue at that very moment leaves it as it is."""
+    trainer = make_trainer()
+    job = trainer.service.create(SPEC)
+    cancelled = trainer.service.cancel(job.id)
+    assert trainer.run(job.id) == cancelled
+    assert trainer.nothing_is_published(connection)
+
+
+def test_a_job_that_has_ended_is_not_run_again(make_trainer: Callable[..., Trainer]) -> None:
+    """A queue that delivers twice does not publish twice."""
+    trainer = make_trainer()
+    job = trainer.train(SPEC)
+    assert trainer.run(job.id) == job
+    assert trainer.models.version_numbers("tiny", below=None, count=10) == [1]
+
+
+def test_a_job_whose_worker_has_ended_fails(make_trainer: Callable[..., Trainer], connection: StoreConnection) -> None:
+    """Nobody would notice the end of a process that nobody watches, so it ends the job itself and publishes nothing."""
+    trainer = make_trainer()
+    job = trainer.run(trainer.service.create(LONG).id, is_orphan=lambda: True)
+    assert job.state is JobState.FAILED
+    assert "worker" in job.error_message
+    assert trainer.nothing_is_published(connection)
+
+
+@pytest.mark.parametrize("damage", ["altered", "truncated", "missing"])
+def test_a_bad_file_of_a_data_set_fails_the_job_by_name(
+    make_trainer: Callable[..., Trainer],
+    connection: StoreConnection,
+    mnist_data_dir: Path,
+    tmp_path: Path,
+    damage: str,
+) -> None:
+    """A truncated, altered or missing file is named, and nothing is trained on what is left."""
+    shutil.copytree(mnist_data_dir / "mnist", tmp_path / "mnist")
+    name = "t10k-labels-idx1-ubyte.gz"
+    file = tmp_path / "mnist" / name
+    content = file.read_bytes()
+    file.unlink()
+    if damage == "altered":
+        file.write_bytes((tmp_path / "mnist" / "train-labels-idx1-ubyte.gz").read_bytes())
+    elif damage == "truncated":
+        file.write_bytes(content[: len(content) // 2])
+    trainer = make_trainer(tmp_path)
+    job = trainer.train(replace(SPEC, dataset="mnist"))
+    assert job.state is JobState.FAILED
+    assert name in job.error_message
+    assert job.epochs == ()
+    assert trainer.nothing_is_published(connection)
+
+
+def test_a_store_that_goes_away_while_a_job_runs_does_not_lose_it(
+    make_trainer: Callable[..., Trainer], redis_server: EmbeddedRedis, until: Until
+) -> None:
+    """Training goes on, and the job ends in the store that has come back, with every epoch."""
+    trainer = make_trainer()
+    spec = replace(LONG, epochs=12)
+    job_id = trainer.service.create(spec).id
+    running = threading.Thread(target=trainer.run, args=(job_id,))
+    running.start()
+    until(lambda: bool(trainer.jobs.get(job_id).epochs), "a first epoch")
+    redis_server.stop()
+    running.join(2)
+    redis_server.start()
+    running.join(30)
+    assert not running.is_alive()
+    job = trainer.jobs.get(job_id)
+    assert (job.state, job.version) == (JobState.SUCCEEDED, 1)
+    assert [metrics.epoch for metrics in job.epochs] == list(range(1, 13))
+
+
+def test_a_job_that_nobody_created_is_not_run(make_trainer: Callable[..., Trainer]) -> None:
+    """A message in the queue whose job is gone says so."""
+    with pytest.raises(NotFoundError):
+        make_trainer().run("nope")
