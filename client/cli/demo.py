@@ -24,7 +24,7 @@ from client.trainer_client import TrainerClient
 from shared.pb.weightcast.v1 import training_pb2
 
 MODEL = "demo"
-EPOCHS = {"mnist": 5, "digits": 40}
+EPOCHS = {"mnist": 8, "digits": 40}
 LEAST_ACCURACY = {"mnist": 0.97, "digits": 0.94}
 DOWNLOAD_SECONDS = 300.0
 SWAP_SECONDS = 10.0
