@@ -59,21 +59,28 @@ def refusal_of() -> RefusalReader:
     return RefusalReader()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
+def stack() -> Iterator[LocalStack]:
+    """Redis and both services, shared by all tests of the contract: none of them changes what another asks for."""
+    with LocalStack() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
 def trainer(stack: LocalStack) -> Iterator[TrainerClient]:
-    """A client of the module's trainer service."""
+    """A client of the trainer service."""
     with TrainerClient(stack.trainer.address) as client:
         yield client
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def inference(stack: LocalStack) -> Iterator[InferenceClient]:
-    """A client of the module's inference service; it tries nothing twice, so that a test sees each refusal."""
+    """A client of the inference service; it tries nothing twice, so that a test sees each refusal."""
     with InferenceClient(stack.inference.address, retry=False) as client:
         yield client
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def trained(trainer: TrainerClient, inference: InferenceClient) -> training_pb2.TrainingJob:
     """A job that has published version 1 of the model `digits`, which is served."""
     spec = training_pb2.TrainingSpec(model=MODEL, dataset="digits", epochs=2, seed=1)

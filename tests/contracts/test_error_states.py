@@ -27,10 +27,10 @@ Reader = Callable[[grpc.RpcError], Any]
 SPEC = training_pb2.TrainingSpec(model="digits", dataset="digits", epochs=1, seed=1)
 
 
-def one_row(version: int | None = None) -> inference_service_pb2.ClassifyRequest:
+def one_row(model: str = "digits", version: int | None = None) -> inference_service_pb2.ClassifyRequest:
     """A request that nothing is wrong with."""
     tensor = tensor_pb2.Tensor(data_type=tensor_pb2.DATA_TYPE_UINT8, shape=(1, 64), contents=bytes(64))
-    request = inference_service_pb2.ClassifyRequest(model="digits", tensor=tensor)
+    request = inference_service_pb2.ClassifyRequest(model=model, tensor=tensor)
     if version is not None:
         request.version = version
     return request
@@ -120,35 +120,30 @@ def test_too_many_watches_are_refused_and_everything_else_still_answers(
 
 
 def test_a_version_that_exists_and_cannot_be_served_is_a_failed_precondition(
-    stack: LocalStack,
-    trainer: TrainerClient,
-    inference: InferenceClient,
-    trained: training_pb2.TrainingJob,
-    refusal_of: Reader,
+    stack: LocalStack, trainer: TrainerClient, inference: InferenceClient, refusal_of: Reader
 ) -> None:
     """Stored bytes that are not those published: no answer, no download, and the version loaded before goes on."""
     connection = StoreConnection(stack.redis.url)
-    second = trainer.wait(trainer.create_job(SPEC).id)
-    inference.wait_for_version("digits", second.version, TIMEOUT_SECONDS)  # so that the first is no longer held
-    weights = ModelKeys("digits").weights
-    stored = connection.command("HGET", weights, trained.version)
-    connection.command("HSET", weights, trained.version, stored[:-1] + bytes([stored[-1] ^ 1]))
+    spec = training_pb2.TrainingSpec(model="altered", dataset="digits", epochs=1)
+    first, second = (trainer.create_job(spec).id for _ in range(2))
+    first_digest, version = trainer.wait(first).digest, trainer.wait(second).version
+    inference.wait_for_version("altered", version, TIMEOUT_SECONDS)  # so that the first is no longer held
+    weights = ModelKeys("altered").weights
+    stored = connection.command("HGET", weights, 1)
+    connection.command("HSET", weights, 1, stored[:-1] + bytes([stored[-1] ^ 1]))
+    connection.close()
 
+    download = registry_pb.DownloadModelVersionRequest(model="altered", version=1)
     for call in (
-        lambda: inference.stub.Classify(one_row(version=trained.version)),
-        lambda: list(
-            trainer.registry.DownloadModelVersion(
-                registry_pb.DownloadModelVersionRequest(model="digits", version=trained.version)
-            )
-        ),
+        lambda: inference.stub.Classify(one_row("altered", version=1)),
+        lambda: list(trainer.registry.DownloadModelVersion(download)),
     ):
         refusal = refused(call, refusal_of)
         assert refusal.code is grpc.StatusCode.FAILED_PRECONDITION
         assert (refusal.reason, refusal.domain) == ("DIGEST_MISMATCH", "weightcast")
-        assert trained.digest in refusal.message
+        assert first_digest in refusal.message
         assert refusal.retry_seconds is None
-    assert inference.classify("digits", np.zeros((1, 64), np.uint8)).version == second.version
-    connection.close()
+    assert inference.classify("altered", np.zeros((1, 64), np.uint8)).version == 2
 
 
 def test_the_unforeseen_is_told_by_an_id_and_its_traceback_stays_in_the_log(

@@ -326,7 +326,7 @@ REGISTRY = [
 ]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def clients(trainer: TrainerClient, inference: InferenceClient, trained: training_pb2.TrainingJob) -> Clients:
     """Both services with a model."""
     return Clients(trainer, inference, trained.id)

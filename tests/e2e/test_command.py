@@ -3,12 +3,14 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
-import uuid
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -331,24 +333,71 @@ def test_up_runs_everything_until_it_is_told_to_stop(shell: Shell, number: signa
     assert not folder.exists()
 
 
-def is_marked(process: psutil.Process, mark: str) -> bool:
-    """Whether a process has inherited the mark."""
+@dataclass(frozen=True)
+class FailedStart:
+    """What `weightcast up` with a port that is taken told and left behind."""
+
+    result: Result
+    address: str
+    processes: list[psutil.Process]
+    folders: set[Path]
+
+
+def port_file_of(process: psutil.Process) -> str:
+    """The file that a service was told to write its port to, empty for other processes and those that are gone."""
     try:
-        return bool(process.environ().get("MARK") == mark)
-    except psutil.Error:  # another user's, or gone
-        return False
+        return str(process.environ().get("WEIGHTCAST_PORT_FILE", ""))
+    except psutil.Error:
+        return ""
 
 
-def test_up_that_cannot_start_leaves_no_process(shell: Shell, stack: LocalStack) -> None:
+@pytest.fixture(scope="module")
+def failed_start(stack: LocalStack) -> Iterator[FailedStart]:
+    """Starts everything where the inference service's port is taken, and notes what was started on the way."""
+    started: set[psutil.Process] = set()
+    files: set[str] = set()
+    listen = ("--trainer-listen", "127.0.0.1:0", "--inference-listen", stack.inference.address)
+    with subprocess.Popen(
+        [WEIGHTCAST, "up", *listen],
+        env=environment_for(stack),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as up:
+        watched = psutil.Process(up.pid)
+        while up.poll() is None:
+            with suppress(psutil.NoSuchProcess):  # it may end right now
+                started |= set(watched.children(recursive=True))
+            files |= {port_file_of(process) for process in started}
+            time.sleep(0.01)
+        assert up.stderr is not None
+        result = Result(up.returncode, "", up.stderr.read())
+    folders = {Path(file).parent for file in files if file}
+    yield FailedStart(result, stack.inference.address, list(started), folders)
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_up_that_cannot_start_says_why_and_leaves_no_process(failed_start: FailedStart) -> None:
     """A port that is taken: exit 1 naming the service and the address, and what had started is stopped."""
-    mark = uuid.uuid4().hex
-    marked = Shell({**shell.environment, "MARK": mark}, shell.folder)
-    result = marked("up", "--trainer-listen", "127.0.0.1:0", "--inference-listen", stack.inference.address)
-    told = " ".join(result.err.split())
-    assert result.code == 1
+    told = " ".join(failed_start.result.err.split())
+    assert failed_start.result.code == 1
     assert "inference_service ended while starting" in told
-    assert stack.inference.address in told
-    assert [process.pid for process in psutil.process_iter() if is_marked(process, mark)] == []
+    assert failed_start.address in told
+    assert len(failed_start.processes) >= 3  # Redis, trainer, inference
+    assert [process.pid for process in failed_start.processes if process.is_running()] == []
+
+
+@pytest.mark.xfail(
+    strict=True, reason="LocalStack keeps its folder when start() raises, though `up` logs nothing there"
+)
+def test_up_that_cannot_start_leaves_no_files(failed_start: FailedStart) -> None:
+    """Its folder is removed: its services told the terminal what went wrong, and no message names the folder."""
+    assert len(failed_start.folders) == 1
+    (folder,) = failed_start.folders
+    assert str(folder) not in failed_start.result.err
+    assert not folder.exists()
 
 
 def test_the_demo_holds_on_digits(shell: Shell) -> None:
