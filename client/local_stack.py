@@ -117,6 +117,7 @@ class LocalStack:
         append_only: bool = False,
     ) -> None:
         # /tmp and not TMPDIR: the path of a Unix socket must be short.
+        self._log_to_file = log_to_file
         self.folder = Path(tempfile.mkdtemp(prefix="weightcast-", dir="/tmp"))
         self.redis = EmbeddedRedis(self.folder, append_only=append_only)
         any_port = {"WEIGHTCAST_TRAINER_LISTEN": "127.0.0.1:0", "WEIGHTCAST_INFERENCE_LISTEN": "127.0.0.1:0"}
@@ -138,6 +139,8 @@ class LocalStack:
             self.inference.wait_until("liveness")
         except BaseException:
             self.stop()
+            if not self._log_to_file:  # otherwise the error names a log that lies there
+                self.remove_files()
             raise
 
     def stop(self) -> None:

@@ -16,6 +16,8 @@ import numpy.typing as npt
 from client.errors import RpcError
 from client.inference_client import InferenceClient, Prediction
 
+AFTER_FAILURE_SECONDS = 0.01  # a service that is gone need not be asked thousands of times a second
+
 
 @dataclass
 class Tally:
@@ -90,6 +92,7 @@ class Traffic:
                     prediction = client.classify(self._model, batch)
                 except RpcError as error:
                     self._note_failure(f"{error.code.name}: {error.message}")
+                    self._stopping.wait(max(self._pause_seconds, AFTER_FAILURE_SECONDS))
                     continue
                 if wrong := self._verify(batch, prediction):
                     self._note_failure(wrong)

@@ -14,11 +14,13 @@ from shared.store.connection import StoreConnection
 DATA_DIR = Path(os.environ.get("WEIGHTCAST_DATA_DIR") or Path(__file__).parents[2] / "shared" / "data")
 
 
-@pytest.fixture(autouse=True)
-def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A developer's own settings must not change what a test sees."""
-    for name in [name for name in os.environ if name.startswith("WEIGHTCAST_")]:
-        monkeypatch.delenv(name)
+@pytest.fixture(scope="session", autouse=True)
+def own_environment() -> Iterator[None]:
+    """A developer's own settings must not change what a test sees, nor what the services it starts are told."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        for name in [name for name in os.environ if name.startswith("WEIGHTCAST_")]:
+            monkeypatch.delenv(name)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -389,9 +389,6 @@ def test_up_that_cannot_start_says_why_and_leaves_no_process(failed_start: Faile
     assert [process.pid for process in failed_start.processes if process.is_running()] == []
 
 
-@pytest.mark.xfail(
-    strict=True, reason="LocalStack keeps its folder when start() raises, though `up` logs nothing there"
-)
 def test_up_that_cannot_start_leaves_no_files(failed_start: FailedStart) -> None:
     """Its folder is removed: its services told the terminal what went wrong, and no message names the folder."""
     assert len(failed_start.folders) == 1

@@ -60,7 +60,8 @@ class CreateTrainingJobRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """At most 64 characters chosen by the caller, a UUID for example: the same create sent twice with the same id gives
-    the same job. Empty means that every call creates a job.
+    the same job, whatever else the second one says; it is remembered for a week. Empty means that every call creates
+    a job.
     """
     @_builtins.property
     def spec(self) -> _training_pb2.TrainingSpec:
