@@ -80,7 +80,7 @@ protos-check: setup node_modules/.installed ## Lints the contract and checks tha
 	diff -r --exclude=__pycache__ "$$fresh/pb" shared/pb || { echo "shared/pb is not what protos/ gives; run: make protos" >&2; exit 1; }
 
 .PHONY: bench
-bench: setup ## Measures publish-to-answer time and hot swaps; prints tables, writes benchmarks/results/
+bench: setup ## Measures the time from publishing to the first answer; writes benchmarks/results/
 	$(RUN) benchmarks/publish_to_answer.py
 
 .PHONY: lock

@@ -17,31 +17,44 @@ class RpcError(Exception):
         message: the service's words.
         reason: UPPER_SNAKE_CASE, empty where the answer did not come from a Weightcast service.
         violations: each bad field with what is wrong with it.
+        retry_seconds: when it may be sent again, where the service says so.
     """
 
     def __init__(
-        self, code: grpc.StatusCode, message: str, reason: str = "", violations: dict[str, str] | None = None
+        self,
+        code: grpc.StatusCode,
+        message: str,
+        reason: str = "",
+        violations: dict[str, str] | None = None,
+        retry_seconds: float | None = None,
     ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.reason = reason
         self.violations = violations or {}
+        self.retry_seconds = retry_seconds
 
     @classmethod
     def of(cls, error: grpc.RpcError) -> "RpcError":
         """The error behind a failed call."""
-        reason = ""
+        reason, retry_seconds = "", None
         violations: dict[str, str] = {}
         status = rpc_status.from_call(error) if isinstance(error, grpc.Call) else None
         details: list[AnyMessage] = [] if status is None else list(status.details)
         for detail in details:
-            info, request = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+            info, request, retry = (
+                error_details_pb2.ErrorInfo(),
+                error_details_pb2.BadRequest(),
+                error_details_pb2.RetryInfo(),
+            )
             if detail.Unpack(info):
                 reason = info.reason
             elif detail.Unpack(request):
                 violations = {violation.field: violation.description for violation in request.field_violations}
-        return cls(error.code(), error.details() or "", reason, violations)
+            elif detail.Unpack(retry):
+                retry_seconds = retry.retry_delay.ToTimedelta().total_seconds()
+        return cls(error.code(), error.details() or "", reason, violations, retry_seconds)
 
 
 @contextmanager

@@ -1,14 +1,17 @@
 """A client of the trainer service: training jobs, data sets and the registry of versions."""
 
+import time
+import uuid
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
+import grpc
 import numpy as np
 import numpy.typing as npt
 
 from client.channel import open_channel
-from client.errors import rpc_errors
+from client.errors import RpcError, rpc_errors
 from client.inference_client import array_of
 from shared.pb.weightcast.v1 import dataset_pb2, model_pb2, training_pb2
 from shared.pb.weightcast.v1 import model_registry_service_pb2 as registry_pb
@@ -24,6 +27,8 @@ FINAL_STATES = frozenset(
     }
 )
 EXAMPLES_PER_PAGE = 1000
+RESUME_SECONDS = 60.0
+RESUME_PAUSE_SECONDS = 0.5
 
 
 class TrainerClient:
@@ -36,8 +41,11 @@ class TrainerClient:
         self.registry = ModelRegistryServiceStub(self._channel)
 
     def create_job(self, spec: training_pb2.TrainingSpec, request_id: str = "") -> training_pb2.TrainingJob:
-        """Queues a training job; the same `request_id` again gives the same job."""
-        request = pb.CreateTrainingJobRequest(spec=spec, request_id=request_id)
+        """Queues a training job; the same `request_id` again gives the same job.
+
+        Without one, a new one is made up: a call that is sent again after a lost answer must not make a second job.
+        """
+        request = pb.CreateTrainingJobRequest(spec=spec, request_id=request_id or uuid.uuid4().hex)
         with rpc_errors():
             return self.stub.CreateTrainingJob(request, timeout=self._timeout).job
 
@@ -58,9 +66,25 @@ class TrainerClient:
             return self.stub.CancelTrainingJob(pb.CancelTrainingJobRequest(job_id=job_id), timeout=self._timeout).job
 
     def watch(self, job_id: str, cursor: str = "") -> Iterator[pb.WatchTrainingJobResponse]:
-        """A job's events, from the beginning or after `cursor`, until it has ended."""
-        with rpc_errors():
-            yield from self.stub.WatchTrainingJob(pb.WatchTrainingJobRequest(job_id=job_id, cursor=cursor))
+        """A job's events, from the beginning or after `cursor`, until it has ended.
+
+        A stream that breaks is taken up where it broke, for a minute; only one that never began fails at once.
+        """
+        last_event = None
+        while True:
+            try:
+                with rpc_errors():
+                    request = pb.WatchTrainingJobRequest(job_id=job_id, cursor=cursor)
+                    for event in self.stub.WatchTrainingJob(request):
+                        yield event
+                        cursor, last_event = event.cursor, time.monotonic()
+                    return
+            except RpcError as error:
+                if error.code is not grpc.StatusCode.UNAVAILABLE or last_event is None:
+                    raise
+                if time.monotonic() - last_event > RESUME_SECONDS:
+                    raise
+                time.sleep(RESUME_PAUSE_SECONDS)
 
     def wait(self, job_id: str) -> training_pb2.TrainingJob:
         """The job in its final state, however long that takes."""

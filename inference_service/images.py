@@ -64,7 +64,7 @@ def _open_image(file: bytes, field: str) -> Image.Image:
         raise InvalidInputError.of(field, f"got {len(file)} bytes, expected at most {MAX_IMAGE_BYTES}")
     try:
         image = Image.open(BytesIO(file), formats=("PNG", "JPEG"))
-    except (OSError, SyntaxError, ValueError) as error:
+    except Exception as error:
         raise InvalidInputError.of(field, f"expected a PNG or JPEG file, got {len(file)} other bytes") from error
     if image.width * image.height > MAX_IMAGE_PIXELS:
         raise InvalidInputError.of(
@@ -76,7 +76,7 @@ def _open_image(file: bytes, field: str) -> Image.Image:
 def _grey_pixels(image: Image.Image, size: tuple[int, int], field: str) -> np.ndarray:
     """The image as bytes (height, width), upright, transparent parts black, resized where it must be."""
     try:
-        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, UPRIGHT))
+        turn = TURNS.get(orientation(image))
         upright = image if turn is None else image.transpose(turn)
         if upright.mode.startswith("I;16"):  # Pillow would cut these off at 255, not scale them
             upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
@@ -85,5 +85,13 @@ def _grey_pixels(image: Image.Image, size: tuple[int, int], field: str) -> np.nd
             upright = Image.alpha_composite(black, upright.convert("RGBA"))
         grey = upright.convert("L")
         return np.asarray(grey if grey.size == size else grey.resize(size, Image.Resampling.LANCZOS))
-    except (OSError, SyntaxError, ValueError) as error:
+    except Exception as error:  # Pillow raises many kinds over malformed files; whichever it is, the file is at fault
         raise InvalidInputError.of(field, f"the image cannot be decoded: {error}") from error
+
+
+def orientation(image: Image.Image) -> int:
+    """Which way up the image says it is; upright where its tags cannot be read, which is no reason to refuse it."""
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, UPRIGHT))
+    except Exception:  # noqa: BLE001 - as in decoding: of whatever kind
+        return UPRIGHT

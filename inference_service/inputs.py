@@ -14,6 +14,7 @@ from shared.errors import InvalidInputError
 from shared.preprocessing import Preprocessing, Rows
 
 LARGEST_BYTE = 255
+MAX_DIMENSIONS = 8  # what is longer is not worth printing, nor multiplying
 FEATURE_TOLERANCE = 1e-3  # float32 images that were scaled by 1/255 may overshoot by a rounding error
 DTYPES: dict[str, np.dtype[np.uint8 | np.float32]] = {"UINT8": np.dtype(np.uint8), "FLOAT32": np.dtype(np.float32)}
 
@@ -58,6 +59,8 @@ def _rows_of_tensor(tensor: TensorInput, preprocessing: Preprocessing, max_rows:
     dtype, shape = DTYPES[tensor.data_type], tensor.shape
     _check_row_count(shape[0] if shape else 0, max_rows, "tensor.shape")
     expected = preprocessing.input_shape
+    if len(shape) > MAX_DIMENSIONS:
+        raise InvalidInputError.of("tensor.shape", f"got {len(shape)} dimensions, expected {1 + len(expected)} or 2")
     if shape[1:] not in (expected, (preprocessing.input_size,)):
         accepted = {str([shape[0], *expected]): None, str([shape[0], preprocessing.input_size]): None}
         raise InvalidInputError.of(

@@ -13,11 +13,12 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from inference_service.snapshot_loader import ServedVersion, VersionSource, load_version
-from shared.errors import NotFoundError, StoreUnavailableError, UnavailableError, WeightcastError
+from shared.errors import CapacityError, NotFoundError, StoreUnavailableError, UnavailableError, WeightcastError
 from shared.model_version import LIVE, VersionRef
 
 FIRST_RETRY_SECONDS = 1.0
 LONGEST_RETRY_SECONDS = 60.0
+LOAD_WAIT_SECONDS = 1.0
 MAX_DOUBLINGS = 10  # far past the longest pause, and far from what a float can hold
 log = structlog.get_logger()
 
@@ -136,8 +137,14 @@ class ModelManager:
         return sorted(self._states)
 
     def _reconciled(self, model: str, state: ModelState) -> ModelState:
-        aliases = self._source.aliases(model)
-        wanted = self._source.ref(model, aliases[LIVE]) if LIVE in aliases else None
+        try:
+            aliases = self._source.aliases(model)
+            wanted = self._source.ref(model, aliases[LIVE]) if LIVE in aliases else None
+        except StoreUnavailableError:
+            raise
+        except Exception:
+            log.exception("the store's record of a model cannot be read; keeping what is served", model=model)
+            return state
         if wanted is None or (state.live is not None and state.live.ref == wanted):
             return ModelState(state.live, aliases)
         attempts = 1
@@ -166,15 +173,22 @@ class ModelManager:
     def _pinned_version(self, model: str, version: int) -> ServedVersion:
         if served := self._held(model, version):
             return served
-        with self._load_lock:
-            if served := self._held(model, version):
-                return served
-            served = load_version(self._source, model, version)
-            with self._pinned_lock:
-                self._pinned[model, version] = served
-                while len(self._pinned) > self._pinned_capacity:
-                    self._pinned.popitem(last=False)
-            return served
+        if not self.store_contact.reachable:
+            raise StoreUnavailableError(f"version {version} of {model!r} is not loaded, and the store is away")
+        if not self._load_lock.acquire(timeout=LOAD_WAIT_SECONDS):  # or a store that hangs would take every thread
+            raise CapacityError("another version is being loaded; try again", reason="LOAD_IN_PROGRESS")
+        try:
+            return self._held(model, version) or self._load_pinned(model, version)
+        finally:
+            self._load_lock.release()
+
+    def _load_pinned(self, model: str, version: int) -> ServedVersion:
+        served = load_version(self._source, model, version)
+        with self._pinned_lock:
+            self._pinned[model, version] = served
+            while len(self._pinned) > self._pinned_capacity:
+                self._pinned.popitem(last=False)
+        return served
 
     def _held(self, model: str, version: int) -> ServedVersion | None:
         with self._pinned_lock:

@@ -9,11 +9,12 @@ from inference_service.inputs import ImagesInput, TensorInput
 from inference_service.model_manager import LoadFailure, ModelManager
 from inference_service.snapshot_loader import ServedVersion
 from shared.errors import InvalidInputError
-from shared.manifest_codec import preprocessing_to_proto, tensor_to_proto, timestamp
+from shared.manifest_codec import preprocessing_to_proto
 from shared.model_version import LIVE
 from shared.pb.weightcast.v1 import inference_service_pb2 as pb
 from shared.pb.weightcast.v1 import tensor_pb2
 from shared.pb.weightcast.v1.inference_service_pb2_grpc import InferenceServiceServicer
+from shared.proto_values import tensor_to_proto, timestamp
 from shared.training_spec import checked_model_name
 
 DATA_TYPES = {tensor_pb2.DATA_TYPE_UINT8: "UINT8", tensor_pb2.DATA_TYPE_FLOAT32: "FLOAT32"}

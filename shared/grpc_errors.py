@@ -27,6 +27,8 @@ from shared.errors import (
 )
 
 DOMAIN = "weightcast"
+MAX_TEXT = 500
+MAX_VIOLATIONS = 8
 CODES: dict[type[Exception], int] = {
     InvalidInputError: code_pb2.INVALID_ARGUMENT,
     NotFoundError: code_pb2.NOT_FOUND,
@@ -45,20 +47,27 @@ def packed(message: Message) -> AnyMessage:
     return container
 
 
+def clipped(text: str) -> str:
+    """The text, or its beginning: statuses travel in headers, and a header that is too long loses the whole status."""
+    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]} …"
+
+
 def status_of(error: WeightcastError) -> status_pb2.Status:
     """The status that tells a client of `error`."""
     code = next((code for kind, code in CODES.items() if isinstance(error, kind)), code_pb2.INTERNAL)
     details = [packed(error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN))]
     if isinstance(error, InvalidInputError):
         violations = [
-            error_details_pb2.BadRequest.FieldViolation(field=violation.field, description=violation.description)
-            for violation in error.violations
+            error_details_pb2.BadRequest.FieldViolation(
+                field=violation.field, description=clipped(violation.description)
+            )
+            for violation in error.violations[:MAX_VIOLATIONS]
         ]
         details.append(packed(error_details_pb2.BadRequest(field_violations=violations)))
     if isinstance(error, CapacityError | UnavailableError):
         delay = Duration(seconds=math.ceil(error.retry_seconds))
         details.append(packed(error_details_pb2.RetryInfo(retry_delay=delay)))
-    return status_pb2.Status(code=code, message=error.message, details=details)
+    return status_pb2.Status(code=code, message=clipped(error.message), details=details)
 
 
 def status_of_unforeseen(error: Exception, method: str) -> status_pb2.Status:

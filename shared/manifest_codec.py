@@ -1,25 +1,18 @@
-"""Domain values to protobuf messages and back, for what is shared by the contract and the stored manifest.
+"""Manifests and their parts to protobuf messages and back, for the contract and for storage alike.
 
 The two directions of a type stand together, so that a field added to one is not forgotten in the other.
 """
 
 import math
-from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
-from enum import Enum
-from typing import TypeVar
 
 import numpy as np
-from google.protobuf.duration_pb2 import Duration
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from shared.model_version import Manifest, Provenance, SelfTest
 from shared.network import Activation, Architecture, Dense
-from shared.pb.weightcast.v1 import model_pb2, network_pb2, tensor_pb2, training_pb2
+from shared.pb.weightcast.v1 import model_pb2, network_pb2, training_pb2
 from shared.preprocessing import LabelEncoding, Preprocessing
+from shared.proto_values import duration, key_of, moment, tensor_to_proto, timestamp
 from shared.training_spec import EpochMetrics, Optimizer, TrainingSpec
-
-Key = TypeVar("Key", bound=Enum)
 
 ACTIVATIONS = {
     Activation.RELU: network_pb2.ACTIVATION_RELU,
@@ -27,37 +20,6 @@ ACTIVATIONS = {
 }
 LABEL_ENCODINGS = {LabelEncoding.ONE_HOT: network_pb2.LABEL_ENCODING_ONE_HOT}
 OPTIMIZERS = {Optimizer.SGD: training_pb2.OPTIMIZER_SGD, Optimizer.ADAM: training_pb2.OPTIMIZER_ADAM}
-
-
-def key_of(table: Mapping[Key, int], value: int, field: str) -> Key:
-    """The domain's word for an enum value.
-
-    Raises:
-        ValueError: if the table has no such value.
-    """
-    for key, known in table.items():
-        if known == value:
-            return key
-    raise ValueError(f"{field} has the value {value}, which this build does not know")
-
-
-def timestamp(moment: datetime) -> Timestamp:
-    """A protobuf timestamp, to the microsecond."""
-    message = Timestamp()
-    message.FromDatetime(moment)
-    return message
-
-
-def moment(message: Timestamp) -> datetime:
-    """An aware datetime in UTC."""
-    return message.ToDatetime(tzinfo=UTC)
-
-
-def duration(seconds: float) -> Duration:
-    """A protobuf duration, to the microsecond."""
-    message = Duration()
-    message.FromTimedelta(timedelta(seconds=seconds))
-    return message
 
 
 def architecture_to_proto(architecture: Architecture) -> network_pb2.Architecture:
@@ -161,13 +123,6 @@ def epoch_from_proto(proto: training_pb2.EpochMetrics) -> EpochMetrics:
         samples_per_second=proto.samples_per_second,
         seconds=proto.duration.ToTimedelta().total_seconds(),
     )
-
-
-def tensor_to_proto(array: np.ndarray) -> tensor_pb2.Tensor:
-    """A uint8 or float32 array as a tensor."""
-    kind = tensor_pb2.DATA_TYPE_UINT8 if array.dtype == np.uint8 else tensor_pb2.DATA_TYPE_FLOAT32
-    little_endian = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-    return tensor_pb2.Tensor(data_type=kind, shape=array.shape, contents=little_endian.tobytes())
 
 
 def self_test_from_proto(proto: model_pb2.SelfTest) -> SelfTest:

@@ -65,9 +65,6 @@ class Architecture:
         """The length of the flat parameter vector."""
         return sum(prod(shape) for shape in self.parameter_shapes().values())
 
-    def __str__(self) -> str:
-        return "-".join(map(str, self.layer_sizes))
-
 
 def named_views(architecture: Architecture, vector: FloatArray) -> dict[str, FloatArray]:
     """Views into `vector` (parameter_count,), one for each parameter, sharing its memory."""

@@ -55,6 +55,7 @@ def main() -> None:
     workers.start()
     wait_for_signal()
     readiness.stop()
+    server.health.shut_down()  # no new callers, while those there are still see their jobs end
     workers.stop(settings.shutdown_grace_seconds)  # watches see their jobs end …
     server.stop(settings.shutdown_grace_seconds)  # … before their streams do
     connection.close()

@@ -8,6 +8,7 @@ import structlog
 from shared.errors import StoreUnavailableError
 
 INTERVAL_SECONDS = 1.0
+JOIN_SECONDS = 1.0
 log = structlog.get_logger()
 
 
@@ -26,8 +27,9 @@ class Readiness:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends after the current question."""
+        """Ends after the current question; nothing is announced once this has returned."""
         self._stopping.set()
+        self._thread.join(JOIN_SECONDS)
 
     def _run(self) -> None:
         while True:

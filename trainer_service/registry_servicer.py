@@ -1,16 +1,18 @@
 """The gRPC face of the model registry: decodes a message, calls one method of the store, encodes its answer."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import grpc
+from google.protobuf.message import DecodeError
 
-from shared.errors import InvalidInputError
-from shared.manifest_codec import timestamp
+from shared.errors import InvalidInputError, NotFoundError, SnapshotRejectedError
 from shared.model_version import LIVE, ModelSummary, PublishedVersion
 from shared.paging import page_of
 from shared.pb.weightcast.v1 import model_pb2
 from shared.pb.weightcast.v1 import model_registry_service_pb2 as pb
 from shared.pb.weightcast.v1.model_registry_service_pb2_grpc import ModelRegistryServiceServicer
+from shared.proto_values import timestamp
 from shared.snapshot_codec import verify_digest
 from shared.store.model_store import ModelStore
 from shared.training_spec import checked_model_name
@@ -30,10 +32,11 @@ class RegistryServicer(ModelRegistryServiceServicer):
         start = page.position or 0
         stop = start + page.size
         names = self._models.model_names()
-        return pb.ListModelsResponse(
-            models=[model_message(self._models.model(name)) for name in names[start:stop]],
-            next_page_token=str(stop) if stop < len(names) else "",
-        )
+        found = []
+        for name in names[start:stop]:
+            with suppress(NotFoundError):  # listed, but not published yet
+                found.append(model_message(self._models.model(name)))
+        return pb.ListModelsResponse(models=found, next_page_token=str(stop) if stop < len(names) else "")
 
     def GetModel(self, request: pb.GetModelRequest, context: grpc.ServicerContext) -> pb.GetModelResponse:
         """Returns one model."""
@@ -45,10 +48,16 @@ class RegistryServicer(ModelRegistryServiceServicer):
         """Lists a model's versions, newest first."""
         page = page_of(request.page_size, request.page_token)
         model = checked_model_name(request.model)
-        numbers = self._models.version_numbers(model, below=page.position, count=page.size)
+        numbers = self._models.version_numbers(model, below=page.position, count=page.size + 1)
+        shown = numbers[: page.size]
+        versions = []
+        for number in shown:
+            published = self._models.version(model, number, with_weights=False)
+            versions.append(version_message(published))
+            with suppress(SnapshotRejectedError):  # one manifest that cannot be read must not hide the others
+                versions[-1].manifest.CopyFrom(manifest_message(published))
         return pb.ListModelVersionsResponse(
-            versions=[version_message(self._models.version(model, number, with_weights=False)) for number in numbers],
-            next_page_token=str(numbers[-1]) if len(numbers) == page.size else "",
+            versions=versions, next_page_token=str(shown[-1]) if len(numbers) > page.size else ""
         )
 
     def GetModelVersion(
@@ -56,7 +65,9 @@ class RegistryServicer(ModelRegistryServiceServicer):
     ) -> pb.GetModelVersionResponse:
         """Returns one version."""
         published = self._models.version(checked_model_name(request.model), selector_of(request), with_weights=False)
-        return pb.GetModelVersionResponse(version=version_message(published))
+        version = version_message(published)
+        version.manifest.CopyFrom(manifest_message(published))
+        return pb.GetModelVersionResponse(version=version)
 
     def DownloadModelVersion(
         self, request: pb.DownloadModelVersionRequest, context: grpc.ServicerContext
@@ -69,6 +80,7 @@ class RegistryServicer(ModelRegistryServiceServicer):
         published = self._models.version(checked_model_name(request.model), selector_of(request))
         verify_digest(published.snapshot)
         version, weights = version_message(published), published.snapshot.weights
+        version.manifest.CopyFrom(manifest_message(published))
         yield pb.DownloadModelVersionResponse(
             header=pb.DownloadModelVersionHeader(
                 version=version,
@@ -127,13 +139,26 @@ def model_message(summary: ModelSummary) -> model_pb2.Model:
 
 
 def version_message(published: PublishedVersion) -> model_pb2.ModelVersion:
-    """A version as a message; the manifest as it was published."""
+    """A version as a message, without its manifest."""
     return model_pb2.ModelVersion(
         model=published.model,
         version=published.ref.version,
         digest=published.ref.digest,
         publish_time=timestamp(published.publish_time),
-        manifest=model_pb2.Manifest.FromString(published.snapshot.manifest),
         aliases=published.aliases,
         weights_size_bytes=published.weights_size_bytes,
     )
+
+
+def manifest_message(published: PublishedVersion) -> model_pb2.Manifest:
+    """A version's manifest as it was published.
+
+    Raises:
+        SnapshotRejectedError: MALFORMED_MANIFEST.
+    """
+    try:
+        return model_pb2.Manifest.FromString(published.snapshot.manifest)
+    except DecodeError as error:
+        raise SnapshotRejectedError(
+            f"the manifest of version {published.ref.version} is no protobuf: {error}", reason="MALFORMED_MANIFEST"
+        ) from error

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 import grpc
 
 from shared.errors import FieldViolation, InvalidInputError
-from shared.manifest_codec import OPTIMIZERS, preprocessing_to_proto, tensor_to_proto
+from shared.manifest_codec import OPTIMIZERS, preprocessing_to_proto
 from shared.paging import page_of
 from shared.pb.weightcast.v1 import dataset_pb2, training_pb2
 from shared.pb.weightcast.v1 import trainer_service_pb2 as pb
 from shared.pb.weightcast.v1.trainer_service_pb2_grpc import TrainerServiceServicer
+from shared.proto_values import tensor_to_proto
 from shared.training_spec import DEFAULT_LEARNING_RATE, MAX_SEED, Optimizer, TrainingSpec
 from trainer_service.datasets.catalogue import Catalogue
 from trainer_service.datasets.dataset import Dataset, Split
@@ -47,10 +48,10 @@ class TrainingServicer(TrainerServiceServicer):
         """Lists jobs, newest first."""
         page = page_of(request.page_size, request.page_token)
         offset = page.position or 0
-        jobs = self._jobs.newest(offset, page.size)
+        jobs = self._jobs.newest(offset, page.size + 1)
         return pb.ListTrainingJobsResponse(
-            jobs=[job_to_proto(job) for job in jobs],
-            next_page_token=str(offset + page.size) if len(jobs) == page.size else "",
+            jobs=[job_to_proto(job) for job in jobs[: page.size]],
+            next_page_token=str(offset + page.size) if len(jobs) > page.size else "",
         )
 
     def CancelTrainingJob(

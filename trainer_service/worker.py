@@ -6,10 +6,15 @@ reason; a worker that is told to stop ends its job's process first.
 
 import os
 import signal
+import sys
+import threading
+from contextlib import suppress
 
+import redis
 import structlog
 from rq import Worker
 from rq.exceptions import AbandonedJobError
+from rq.executions import Execution
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
@@ -22,13 +27,19 @@ from trainer_service.jobs.job import JobState, ended
 from trainer_service.jobs.job_queue import training_queue
 from trainer_service.jobs.job_store import JobStore
 
+SUPERVISED = "--supervised"
 HEARTBEAT_SECONDS = 5
 MAINTENANCE_SECONDS = 30  # how often a worker looks for jobs whose worker vanished: no heartbeat for over a minute
 log = structlog.get_logger()
 
 
 class TrainingWorker(Worker):
-    """rq's forking worker, except that stopping does not wait for training to end."""
+    """rq's forking worker, except that stopping does not wait for training to end, nor a lost store end training."""
+
+    def maintain_heartbeats(self, job: Job, execution: Execution) -> None:
+        """Tells the store that the job is alive, if the store can be told; rq would leave the job to itself if not."""
+        with suppress(redis.ConnectionError, redis.TimeoutError):
+            super().maintain_heartbeats(job, execution)
 
     def handle_warm_shutdown_request(self) -> None:
         """Ends the running job's process; rq then calls the handler below, and the worker ends."""
@@ -58,10 +69,18 @@ def death_of(wait_status: int) -> str:
     return f"the process that ran the job ended with exit code {os.WEXITSTATUS(wait_status)}"
 
 
+def stop_with_supervisor() -> None:
+    """Ends this worker when its supervisor ends, however that ends: the supervisor holds the other end of our input."""
+    sys.stdin.buffer.read()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def main() -> None:
-    """Works until SIGTERM or SIGINT."""
+    """Works until SIGTERM or SIGINT, or until the supervisor is gone that started it with --supervised."""
     settings = load(TrainerSettings)
     logs.configure(settings.log_level, "worker")
+    if SUPERVISED in sys.argv[1:]:
+        threading.Thread(target=stop_with_supervisor, daemon=True).start()
     store_connection = StoreConnection(settings.redis_url)
     jobs, models = JobStore(store_connection), ModelStore(store_connection)
     queue_connection = StoreConnection(settings.redis_url)  # rq changes the time-outs of the one it is given

@@ -9,7 +9,7 @@ import structlog
 
 CHECK_SECONDS = 0.5
 RESTART_SECONDS = 2.0  # a worker that cannot start must not be started in a tight loop
-COMMAND = (sys.executable, "-m", "trainer_service.worker")
+COMMAND = (sys.executable, "-m", "trainer_service.worker", "--supervised")
 log = structlog.get_logger()
 
 
@@ -55,6 +55,7 @@ class WorkerSupervisor:
     @staticmethod
     def _start_worker() -> subprocess.Popen[bytes]:
         # start_new_session: Ctrl-C in a terminal reaches the service, and the service stops its workers in order.
-        worker = subprocess.Popen(COMMAND, stdin=subprocess.DEVNULL, start_new_session=True)  # noqa: S603 - our own
+        # stdin: a pipe that nobody writes to; it ends when this process does, by SIGKILL too, and tells the worker so.
+        worker = subprocess.Popen(COMMAND, stdin=subprocess.PIPE, start_new_session=True)  # noqa: S603 - our own
         log.info("worker started", pid=worker.pid)
         return worker

@@ -6,7 +6,7 @@ requests keep flowing. The exit code is 0 only if every promise held.
 
 import time
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import typer
@@ -59,7 +59,9 @@ class Verdict:
 
 
 def demo(
-    dataset: Annotated[str | None, typer.Option(help="mnist or digits; mnist where it can be had.")] = None,
+    dataset: Annotated[
+        Literal["mnist", "digits"] | None, typer.Option(help="mnist or digits; mnist where it can be had.")
+    ] = None,
 ) -> None:
     """Trains, serves, classifies and hot-swaps on this machine; exits 0 only if all of it held."""
     verdict = Verdict()
@@ -108,6 +110,8 @@ def first_version(trainer: TrainerClient, inference: InferenceClient, dataset: s
     console.rule(f"2. A training job on {dataset}, by RPC")
     job = train(trainer, dataset, seed=1)
     verdict.note("a job trains and publishes version 1", job.version == 1, job.error_message or f"job {job.id}")
+    if not job.version:
+        return
     inference.wait_for_version(MODEL, 1, SWAP_SECONDS)
 
     console.rule("3. The whole test set, classified by RPC in batches")
@@ -135,6 +139,9 @@ def second_version(trainer: TrainerClient, inference_address: str, dataset: str,
     examples, _ = trainer.examples(dataset)
     with Traffic(inference_address, MODEL, examples, pause_seconds=PAUSE_SECONDS) as traffic:
         job = train(trainer, dataset, seed=2)
+        verdict.note("a second job publishes version 2", job.version == 2, job.error_message or f"job {job.id}")  # noqa: PLR2004
+        if not job.version:
+            return
         published = trainer.version(MODEL, job.version)
         first_answer = traffic.wait_for_version(job.version, SWAP_SECONDS)
         time.sleep(AFTER_SWAP_SECONDS)

@@ -18,6 +18,8 @@ SOCKET_TIMEOUT_SECONDS = 5.0
 CONNECT_TIMEOUT_SECONDS = 2.0
 # Read as "cannot answer now": no connection, no answer in time, memory full, or a replica that takes no writes.
 UNAVAILABLE = (redis.ConnectionError, redis.TimeoutError, redis.OutOfMemoryError, redis.ReadOnlyError)
+# The same, said by a reply that redis-py has no class for: its first word.
+UNAVAILABLE_REPLIES = frozenset({"NOREPLICAS", "MISCONF", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN"})
 
 Argument = str | bytes | int | float
 Script = Callable[[Sequence[str], Sequence[Argument]], Any]
@@ -74,7 +76,9 @@ class StoreConnection:
         """Translates the errors of whatever uses `client` in this block, as rq does."""
         try:
             yield
-        except UNAVAILABLE as error:
+        except redis.RedisError as error:
+            if not isinstance(error, UNAVAILABLE) and str(error).partition(" ")[0] not in UNAVAILABLE_REPLIES:
+                raise
             raise StoreUnavailableError(
                 f"Redis at {self.address} is not available ({error}); start it, or correct WEIGHTCAST_REDIS_URL"
             ) from error

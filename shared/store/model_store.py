@@ -27,6 +27,7 @@ class ModelStore:
 
         All of it happens or none. Publishing again for the same job returns the number that it got the first time.
         """
+        # Listed before it is published: a name without a version is nobody's model, a version without a name is lost.
         if self._redis.command("SADD", MODELS, model):
             self._redis.command("XADD", MODEL_EVENTS, "MAXLEN", "~", 1000, "*", "model", model)
         keys = ModelKeys(model)

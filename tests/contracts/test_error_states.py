@@ -19,7 +19,7 @@ from shared.pb.weightcast.v1 import trainer_service_pb2 as pb
 from shared.pb.weightcast.v1.model_registry_service_pb2_grpc import ModelRegistryServiceStub
 from shared.pb.weightcast.v1.trainer_service_pb2_grpc import TrainerServiceStub
 from shared.store.connection import StoreConnection
-from shared.store.keys import JobKeys, ModelKeys
+from shared.store.keys import MODELS, JobKeys, ModelKeys
 
 TIMEOUT_SECONDS = 20.0
 MAX_WATCHERS = 48
@@ -163,3 +163,24 @@ def test_the_unforeseen_is_told_by_an_id_and_its_traceback_stays_in_the_log(
     lines = [line for line in stack.trainer.log_path.read_text().splitlines() if error_id in line]
     assert len(lines) == 1
     assert "Traceback" in lines[0]
+
+
+def test_what_cannot_be_read_hides_nothing_else(stack: LocalStack, trainer: TrainerClient, refusal_of: Reader) -> None:
+    """A name without a version is left out, an altered manifest is named where it is asked for; the rest is listed."""
+    names = ("hidden", "shown")
+    for name in names:
+        trainer.wait(trainer.create_job(training_pb2.TrainingSpec(model=name, dataset="digits", epochs=1, seed=1)).id)
+    connection = StoreConnection(stack.redis.url)
+    connection.command("SADD", MODELS, "ghost")
+    connection.command("HSET", ModelKeys("hidden").manifests, 1, b"\xff\xff")
+    listed = {model.name for model in trainer.models()}
+    assert listed >= set(names)
+    assert "ghost" not in listed
+    (version,) = trainer.versions("hidden", 10)
+    assert (version.version, version.HasField("manifest")) == (1, False)
+    refusal = refused(
+        lambda: trainer.registry.GetModelVersion(registry_pb.GetModelVersionRequest(model="hidden")), refusal_of
+    )
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "MALFORMED_MANIFEST")
+    connection.command("SREM", MODELS, "ghost", *names)
+    connection.close()

@@ -91,6 +91,14 @@ def test_a_worker_that_is_killed_is_replaced_and_its_job_fails(
     assert worker_of(stack).pid != killed.pid
 
 
+def test_workers_do_not_outlive_a_trainer_that_is_killed(own_stack: Callable[..., LocalStack], until: Until) -> None:
+    """Whoever starts the trainer again gets its workers, not those of the last one too."""
+    stack = own_stack()
+    worker = worker_of(stack)
+    process_of(stack, "trainer").kill()
+    until(lambda: not worker.is_running(), "the end of the worker")
+
+
 def test_a_running_job_that_is_cancelled_makes_room_for_the_next(
     stack: LocalStack, train: Train, spec_of: Spec, until: Until
 ) -> None:

@@ -1,7 +1,9 @@
 """Redis killed under load: what is loaded goes on answering, what needs the store says so, and all of it comes back."""
 
 import signal
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import numpy as np
@@ -13,6 +15,7 @@ from client.local_stack import LocalStack
 from client.traffic import Traffic
 from client.trainer_client import TrainerClient
 from shared.pb.weightcast.v1 import training_pb2
+from trainer_service.worker import HEARTBEAT_SECONDS
 
 Train = Callable[..., training_pb2.TrainingJob]
 Until = Callable[..., None]
@@ -76,17 +79,23 @@ def test_inference_outlives_its_store(own_stack: Callable[..., LocalStack], trai
 def test_a_job_outlives_a_crash_of_the_store(
     own_stack: Callable[..., LocalStack], spec_of: Callable[..., training_pb2.TrainingSpec], until: Until
 ) -> None:
-    """A job that runs while Redis is killed and comes back ends as any other, and so does the one queued behind it."""
+    """A job that runs while Redis is away for longer than a heartbeat ends as any other, and so does the one behind it.
+
+    Who watches it sees it end, without asking again.
+    """
     stack = own_stack(append_only=True)
-    with TrainerClient(stack.trainer.address) as trainer:
+    with TrainerClient(stack.trainer.address) as trainer, ThreadPoolExecutor(1) as pool:
         running = trainer.create_job(spec_of(epochs=60, network={"hidden_layer_sizes": [512, 512]}))
         behind = trainer.create_job(spec_of())
+        watched = pool.submit(trainer.wait, running.id)
         until(lambda: bool(trainer.job(running.id).epochs), "a first epoch")
         kill_redis(stack)
         with pytest.raises(RpcError) as caught:
             trainer.job(running.id)
         assert caught.value.code is grpc.StatusCode.UNAVAILABLE
+        time.sleep(HEARTBEAT_SECONDS + 1)
         stack.redis.start()
+        assert watched.result().state == training_pb2.TrainingJob.STATE_SUCCEEDED, watched.result().error_message
         for job in (running, behind):
             ended = trainer.wait(job.id)
             assert ended.state == training_pb2.TrainingJob.STATE_SUCCEEDED, ended.error_message

@@ -284,3 +284,16 @@ def test_one_model_that_cannot_be_loaded_does_not_hold_up_another(
     state = serving.manager.state("aaa")
     assert state.failure is not None
     assert state.failure.reason == "DIGEST_MISMATCH"
+
+
+def test_a_model_whose_record_cannot_be_read_does_not_hold_up_another(
+    models: ModelStore, serve: Callable[..., Serving], snapshot: Snapshots, connection: StoreConnection, until: Until
+) -> None:
+    """Whatever stands in the store under one model's name, the others go on following theirs."""
+    models.publish("another", snapshot("another"), "job-0")
+    connection.command("HSET", ModelKeys("another").aliases, "live", "no number")
+    serving = serve(events=True, seconds=OFTEN_SECONDS)
+    for number in (1, 2):
+        models.publish("tiny", snapshot(seed=number), f"job-{number}")
+        until(lambda number=number: serving.version() == number, f"version {number}")
+    assert serving.version("another") == 0

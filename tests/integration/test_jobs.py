@@ -85,10 +85,19 @@ def test_jobs_come_newest_first_in_pages(store: JobStore) -> None:
 def test_a_transition_happens_only_from_the_state_it_names(store: JobStore) -> None:
     """Compare-and-set: of many that start from the same state one succeeds, and the others change nothing."""
     store.create(job_with("a"), "")
-    running = job_with("a", JobState.RUNNING)
+    racers = [replace(job_with("a", JobState.RUNNING), start_time=datetime.now(UTC)) for _ in range(8)]
     with ThreadPoolExecutor(8) as pool:
-        won = list(pool.map(lambda _: store.replace(JobState.QUEUED, running, running), range(8)))
+        won = list(pool.map(lambda racer: store.replace(JobState.QUEUED, racer, racer), racers))
     assert sorted(won) == [False] * 7 + [True]
+    assert len(store.events_after("a", "", 0.01)) == 2  # created, running
+
+
+def test_a_transition_whose_reply_was_lost_may_be_sent_again(store: JobStore) -> None:
+    """The client of Redis sends a command again whose reply did not come; it succeeds, and happened once."""
+    store.create(job_with("a"), "")
+    running = job_with("a", JobState.RUNNING)
+    assert store.replace(JobState.QUEUED, running, running)
+    assert store.replace(JobState.QUEUED, running, running)
     assert len(store.events_after("a", "", 0.01)) == 2  # created, running
 
 

@@ -161,3 +161,14 @@ def test_a_wrong_password_is_told_without_it(redis_server: EmbeddedRedis, connec
     wrong.close()
     assert "hunter2" not in caught.value.message
     assert "password" in caught.value.message
+
+
+def test_a_store_that_takes_no_writes_is_one_that_is_away(
+    models: ModelStore, connection: StoreConnection, snapshot: Callable[..., StoredSnapshot]
+) -> None:
+    """A refusal of Redis that time may mend is told as one, so that a finished training is kept and tried again."""
+    connection.command("CONFIG", "SET", "min-replicas-to-write", 1)
+    with pytest.raises(StoreUnavailableError, match="NOREPLICAS"):
+        models.publish("tiny", snapshot(), "job-1")
+    connection.command("CONFIG", "SET", "min-replicas-to-write", 0)
+    assert models.publish("tiny", snapshot(), "job-1") == 1

@@ -21,11 +21,13 @@ from shared.store.keys import MODELS
 from shared.store.model_store import ModelStore
 from shared.training_spec import Optimizer, TrainingSpec
 from trainer_service.datasets.catalogue import Catalogue
+from trainer_service.datasets.dataset import Dataset
 from trainer_service.jobs.job import JobState, TrainingJob
 from trainer_service.jobs.job_queue import JobQueue
 from trainer_service.jobs.job_service import JobService
 from trainer_service.jobs.job_store import JobStore
 from trainer_service.jobs.run_job import JobRun
+from trainer_service.worker import close_job
 
 SPEC = TrainingSpec(model="tiny", dataset="digits", seed=7, hidden_layer_sizes=(16,), epochs=2)
 LONG = replace(SPEC, epochs=1000, hidden_layer_sizes=(512, 512))
@@ -231,3 +233,20 @@ def test_a_job_that_nobody_created_is_not_run(make_trainer: Callable[..., Traine
     """A message in the queue whose job is gone says so."""
     with pytest.raises(NotFoundError):
         make_trainer().run("nope")
+
+
+def test_a_job_that_somebody_else_closed_publishes_nothing(
+    make_trainer: Callable[..., Trainer], connection: StoreConnection
+) -> None:
+    """FAILED promises that nothing was published, also where the process it was given up for still runs."""
+    trainer = make_trainer()
+    job_id = trainer.service.create(SPEC).id
+
+    def close_and_load(name: str) -> Dataset:
+        close_job(trainer.jobs, trainer.models, job_id, "its worker vanished")
+        return trainer.catalogue.load(name)
+
+    JobRun(job_id, trainer.jobs, trainer.models, close_and_load, lambda: False).run()
+    job = trainer.jobs.get(job_id)
+    assert (job.state, job.error_message) == (JobState.FAILED, "its worker vanished; create the job again")
+    assert trainer.nothing_is_published(connection)

@@ -27,6 +27,7 @@ ADAPTERS = {
     "shared.grpc_server": "starts and stops a gRPC server",
     "shared.health_probe": "asks a server's gRPC health",
     "shared.manifest_codec": "domain values to messages and back",
+    "shared.proto_values": "moments, durations and tensors to messages and back",
     "shared.snapshot_codec": "snapshots to bytes and back",
     "shared.store.connection": "the connection to Redis",
     "shared.store.keys": "the names of Redis keys",
@@ -206,9 +207,17 @@ def test_rq_is_always_told_to_write_json() -> None:
     assert set(serializers) == {"JSONSerializer"}
 
 
+LAUNCHED = "trainer_service.worker"  # by the supervisor, in a process of its own
+
+
+def test_the_supervisor_launches_the_worker() -> None:
+    """What the path below takes for a hop is one."""
+    assert LAUNCHED in worker_supervisor.COMMAND
+
+
 def hops_from(start: str) -> dict[str, int]:
     """How many import or launch hops every reachable module of the product is away from `start`."""
-    launched = {worker_supervisor.__name__: {worker_supervisor.COMMAND[-1]}}
+    launched = {worker_supervisor.__name__: {LAUNCHED}}
     distances, waiting = {start: 0}, deque([start])
     while waiting:
         module = waiting.popleft()
@@ -229,7 +238,7 @@ def test_the_way_in_the_entry_points_docstring_is_true() -> None:
     files = re.findall(r"[\w/]+\.py", trainer_service.__main__.__doc__ or "")
     way = ["trainer_service." + file.removesuffix(".py").replace("/", ".") for file in files]
     assert len(way) <= MAX_HOPS
-    assert way[0] == worker_supervisor.COMMAND[-1]  # what __main__ has started by the supervisor that it imports
+    assert way[0] == LAUNCHED  # what __main__ has started by the supervisor that it imports
     assert worker_supervisor.__name__ in imported_names("trainer_service.__main__")
     for module, following in pairwise(way):
         assert following in imported_names(module), f"{module} does not import {following}"

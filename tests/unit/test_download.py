@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -93,11 +94,24 @@ def read(path: Path) -> bytes:
     return content
 
 
+def kept(folder: Path) -> list[str]:
+    """The files in a folder but the lock, which stays and is empty."""
+    return sorted(file.name for file in folder.iterdir() if file.suffix != ".lock")
+
+
+def test_two_that_fetch_at_once_get_one_whole_file(web: Web, tmp_path: Path) -> None:
+    """They do not write into one another's partial file, and the second finds what the first has brought."""
+    with ThreadPoolExecutor(2) as pool:
+        fetched = list(pool.map(lambda _: fetch(NAME, tmp_path, web.urls, read), range(2)))
+    assert fetched == [CONTENT, CONTENT]
+    assert len(web.first.ranges) == 1
+
+
 def test_a_file_is_fetched_from_the_first_mirror(web: Web, tmp_path: Path) -> None:
     """Whole, checked, and under its own name; the second mirror is not troubled."""
     assert fetch(NAME, tmp_path, web.urls, read) == CONTENT
     assert (web.first.ranges, web.second.ranges) == ([None], [])
-    assert [file.name for file in tmp_path.iterdir()] == [NAME]
+    assert kept(tmp_path) == [NAME]
 
 
 def test_a_file_that_is_there_is_not_fetched_again(web: Web, tmp_path: Path) -> None:
@@ -170,7 +184,7 @@ def test_an_altered_file_is_refused_where_no_mirror_has_a_better_one(web: Web, t
     web.first.content = CONTENT[:-1] + b"x"
     with pytest.raises(UnavailableError, match=f"{NAME} was altered"):
         fetch(NAME, tmp_path, web.urls[:1], read)
-    assert list(tmp_path.iterdir()) == []
+    assert kept(tmp_path) == []
 
 
 def test_a_partial_file_that_fits_no_mirror_is_given_up(web: Web, tmp_path: Path) -> None:

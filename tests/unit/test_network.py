@@ -80,8 +80,3 @@ def test_a_frozen_network_is_a_copy(make_network: Callable[[Architecture, int], 
     before, frozen = network.parameters.copy(), network.frozen()
     network.parameters[:] += 1
     np.testing.assert_array_equal(frozen.parameters, before)
-
-
-def test_an_architecture_reads_as_its_layer_sizes() -> None:
-    """The short form that logs and tables show."""
-    assert str(ARCHITECTURE) == "3-4-2-5"

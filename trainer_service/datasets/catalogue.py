@@ -30,7 +30,7 @@ class Catalogue:
         )
         self.entries = {entry.name: entry for entry in entries}
         self._loaded: dict[str, Dataset] = {}
-        self._lock = threading.Lock()
+        self._locks = {name: threading.Lock() for name in self.entries}  # one may be downloading for minutes
 
     def entry(self, name: str) -> Entry:
         """One data set, not loaded.
@@ -53,7 +53,7 @@ class Catalogue:
             UnavailableError: if it must be downloaded and cannot be.
         """
         entry = self.entry(name)
-        with self._lock:
+        with self._locks[name]:
             if name not in self._loaded:
                 self._loaded[name] = entry.load()
             return self._loaded[name]

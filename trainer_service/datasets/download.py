@@ -1,5 +1,6 @@
 """Downloads a file once: from the first mirror that has it, resuming what was begun, kept only if it checks out."""
 
+import fcntl
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +27,15 @@ def fetch(name: str, folder: Path, mirrors: Sequence[str], read: Callable[[Path]
     Raises:
         UnavailableError: if no mirror gave the file; says what each answered.
     """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{name}.lock").open("w") as lock:
+        fcntl.flock(
+            lock, fcntl.LOCK_EX
+        )  # two processes must not write one partial file; the second finds the whole one
+        return _fetch(name, folder, mirrors, read)
+
+
+def _fetch(name: str, folder: Path, mirrors: Sequence[str], read: Callable[[Path], Content]) -> Content:
     path = folder / name
     failures = []
     if path.is_file():

@@ -4,17 +4,9 @@ from datetime import datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from shared.manifest_codec import (
-    duration,
-    epoch_from_proto,
-    epoch_to_proto,
-    key_of,
-    moment,
-    spec_from_proto,
-    spec_to_proto,
-    timestamp,
-)
+from shared.manifest_codec import epoch_from_proto, epoch_to_proto, spec_from_proto, spec_to_proto
 from shared.pb.weightcast.v1 import trainer_service_pb2, training_pb2
+from shared.proto_values import duration, key_of, moment, timestamp
 from shared.training_spec import EpochMetrics
 from trainer_service.jobs.job import JobEvent, JobState, TrainingJob
 from trainer_service.training.loop import Progress

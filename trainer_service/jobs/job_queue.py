@@ -46,6 +46,8 @@ class JobQueue:
         """
         with self._connection.translated():
             self._queue.remove(job_id)
+            if job := self._queue.fetch_job(job_id):
+                job.delete()
 
 
 def training_queue(connection: StoreConnection) -> Queue:

@@ -11,7 +11,7 @@ from shared.training_spec import TrainingSpec
 from trainer_service.datasets.catalogue import Catalogue
 from trainer_service.jobs.job import JobState, TrainingJob, ended
 from trainer_service.jobs.job_queue import JobQueue
-from trainer_service.jobs.job_store import FROM_THE_BEGINNING, JobStore, RecordedEvent
+from trainer_service.jobs.job_store import JobStore, RecordedEvent
 
 CURSOR = re.compile(r"([0-9]{1,20})-([0-9]{1,20})")
 LARGEST_CURSOR_PART = 2**64 - 1
@@ -98,7 +98,7 @@ class JobService:
                 reason="TOO_MANY_WATCHERS",
             )
         try:
-            yield from self._follow(job_id, cursor or FROM_THE_BEGINNING, is_watched)
+            yield from self._follow(job_id, cursor, is_watched)
         finally:
             self._watchers.release()
 

@@ -93,11 +93,7 @@ class JobStore:
         return [
             RecordedEvent(
                 event_id.decode(),
-                event_from_proto(trainer_service_pb2.WatchTrainingJobResponse.FromString(_field(fields))),
+                event_from_proto(trainer_service_pb2.WatchTrainingJobResponse.FromString(fields[b"event"])),
             )
             for event_id, fields in entries
         ]
-
-
-def _field(fields: dict[bytes, bytes]) -> bytes:
-    return fields[b"event"]

@@ -24,7 +24,7 @@ from shared.store.model_store import ModelStore
 from shared.training_spec import EpochMetrics
 from trainer_service.datasets.catalogue import Catalogue
 from trainer_service.datasets.dataset import Dataset
-from trainer_service.jobs.job import JobState, TrainingJob, ended
+from trainer_service.jobs.job import JobEvent, JobState, TrainingJob, ended
 from trainer_service.jobs.job_store import JobStore
 from trainer_service.publishing import snapshot_of
 from trainer_service.training.loop import Progress, train
@@ -73,6 +73,7 @@ class JobRun:
         """Takes the job from QUEUED to a final state. What goes wrong is told in the job, not raised."""
         queued = self.jobs.get(self.job_id)
         self._job = replace(queued, state=JobState.RUNNING, start_time=datetime.now(UTC))
+        self._progress: Progress | None = None
         self._started = self._last_look = self._last_report = time.monotonic()
         if not self.jobs.replace(JobState.QUEUED, self._job, self._job):
             log.info("not run: it is no longer queued")
@@ -89,11 +90,14 @@ class JobRun:
             log.exception("the job failed", error_id=error_id)
             message = f"something unforeseen went wrong; tell the operator this error id: {error_id}"
             final = ended(self._job, JobState.FAILED, error_message=message)
-        until_the_store_answers(lambda: self.jobs.replace(JobState.RUNNING, final, final))
-        log.info("ended", state=final.state.name, version=final.version, error=final.error_message)
+        if until_the_store_answers(lambda: self.jobs.replace(JobState.RUNNING, final, final)):
+            log.info("ended", state=final.state.name, version=final.version, error=final.error_message)
+        else:
+            log.warning("ended, but somebody else had closed the job before", would_be=final.state.name)
 
     def on_step(self, progress: Progress) -> None:
         """Now and then: stops if it should, and reports. A store that is away is no reason to stop training."""
+        self._progress = progress
         now = time.monotonic()
         if now - self._last_look < LOOK_SECONDS:
             return
@@ -102,15 +106,14 @@ class JobRun:
             self._stop_if_asked()
             if now - self._last_report >= max(LOOK_SECONDS, (now - self._started) / REPORTS_PER_DOUBLING):
                 self._last_report = now
-                self._job = replace(self._job, progress=progress)
-                self.jobs.replace(JobState.RUNNING, self._job, progress)
+                self._report(progress)
 
     def on_epoch(self, metrics: EpochMetrics) -> None:
         """Reports the epoch; whatever the store misses now, the next report carries too."""
         self._job = replace(self._job, epochs=(*self._job.epochs, metrics))
         log.info("epoch", epoch=metrics.epoch, loss=metrics.train_loss, test_accuracy=metrics.test_accuracy)
         with suppress(StoreUnavailableError):
-            self.jobs.replace(JobState.RUNNING, self._job, metrics)
+            self._report(metrics)
 
     def _train_and_publish(self) -> TrainingJob:
         spec = self._job.spec
@@ -121,11 +124,23 @@ class JobRun:
         version = until_the_store_answers(lambda: self.models.publish(spec.model, snapshot, self.job_id))
         return ended(self._job, JobState.SUCCEEDED, published=VersionRef(version, snapshot.digest))
 
+    def _report(self, event: JobEvent) -> None:
+        self._job = replace(self._job, progress=self._progress)
+        if not self.jobs.replace(JobState.RUNNING, self._job, event):
+            raise closed_by_somebody_else()
+
     def _stop_if_asked(self) -> None:
         if self.jobs.is_cancel_requested(self.job_id):
             raise CancelledError("cancelled")
+        if self.jobs.get(self.job_id).state is not JobState.RUNNING:
+            raise closed_by_somebody_else()
         if self.is_orphan():
             raise WrongStateError("the worker that ran the job has ended; create the job again", reason="WORKER_ENDED")
+
+
+def closed_by_somebody_else() -> WrongStateError:
+    """The error of a run whose job was given a final state from outside; it must not publish."""
+    return WrongStateError("the job was closed while it ran", reason="JOB_ENDED")
 
 
 def until_the_store_answers(action: Callable[[], Result]) -> Result:

@@ -473,7 +473,7 @@ Global___ListServedModelsRequest: _TypeAlias = ListServedModelsRequest  # noqa: 
 
 @_typing.final
 class ListServedModelsResponse(_message.Message):
-    """The models this server can answer for."""
+    """The models this server knows of, ready or not."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -83,7 +83,7 @@ class InferenceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListServedModels(self, request, context):
-        """Lists the models this server can answer for.
+        """Lists the models this server knows of, ready or not.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

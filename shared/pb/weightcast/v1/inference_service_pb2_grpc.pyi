@@ -40,7 +40,7 @@ class InferenceServiceStub:
     GetModelStatus: _grpc.UnaryUnaryMultiCallable[_inference_service_pb2.GetModelStatusRequest, _inference_service_pb2.GetModelStatusResponse]
     """Says what this server serves for one model, what it expects, and what last went wrong."""
     ListServedModels: _grpc.UnaryUnaryMultiCallable[_inference_service_pb2.ListServedModelsRequest, _inference_service_pb2.ListServedModelsResponse]
-    """Lists the models this server can answer for."""
+    """Lists the models this server knows of, ready or not."""
 
 @_typing.type_check_only
 class InferenceServiceAsyncStub(InferenceServiceStub):
@@ -54,7 +54,7 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     GetModelStatus: _aio.UnaryUnaryMultiCallable[_inference_service_pb2.GetModelStatusRequest, _inference_service_pb2.GetModelStatusResponse]  # type: ignore[assignment]
     """Says what this server serves for one model, what it expects, and what last went wrong."""
     ListServedModels: _aio.UnaryUnaryMultiCallable[_inference_service_pb2.ListServedModelsRequest, _inference_service_pb2.ListServedModelsResponse]  # type: ignore[assignment]
-    """Lists the models this server can answer for."""
+    """Lists the models this server knows of, ready or not."""
 
 class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
     """Batched classification by the newest snapshot of each model."""
@@ -89,6 +89,6 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inference_service_pb2.ListServedModelsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inference_service_pb2.ListServedModelsResponse, _abc.Awaitable[_inference_service_pb2.ListServedModelsResponse]]:
-        """Lists the models this server can answer for."""
+        """Lists the models this server knows of, ready or not."""
 
 def add_InferenceServiceServicer_to_server(servicer: InferenceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

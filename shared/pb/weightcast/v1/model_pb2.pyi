@@ -34,7 +34,7 @@ class SelfTest(_message.Message):
     PROBABILITIES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def inputs(self) -> _tensor_pb2.Tensor:
-        """UINT8, or FLOAT32 where the data set is not made of bytes: (rows, input_size)."""
+        """UINT8: (rows, input_size)."""
 
     @_builtins.property
     def probabilities(self) -> _tensor_pb2.Tensor:
@@ -191,7 +191,7 @@ class ModelVersion(_message.Message):
 
     @_builtins.property
     def manifest(self) -> Global___Manifest:
-        """Everything about the version but its numbers."""
+        """Everything about the version but its numbers. Unset only in a list, where the stored one cannot be read."""
 
     @_builtins.property
     def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

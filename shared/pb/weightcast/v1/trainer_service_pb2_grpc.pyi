@@ -38,7 +38,7 @@ class TrainerServiceStub:
     GetTrainingJob: _grpc.UnaryUnaryMultiCallable[_trainer_service_pb2.GetTrainingJobRequest, _trainer_service_pb2.GetTrainingJobResponse]
     """Returns one job, whether it is waiting, running or long over."""
     ListTrainingJobs: _grpc.UnaryUnaryMultiCallable[_trainer_service_pb2.ListTrainingJobsRequest, _trainer_service_pb2.ListTrainingJobsResponse]
-    """Lists jobs, newest first."""
+    """Lists jobs, newest first. A job created between two pages moves the others on, so that one may be seen twice."""
     CancelTrainingJob: _grpc.UnaryUnaryMultiCallable[_trainer_service_pb2.CancelTrainingJobRequest, _trainer_service_pb2.CancelTrainingJobResponse]
     """Asks a job to stop. A queued job ends at once; a running one at its next minibatch. FAILED_PRECONDITION when the
     job has already ended.
@@ -68,7 +68,7 @@ class TrainerServiceAsyncStub(TrainerServiceStub):
     GetTrainingJob: _aio.UnaryUnaryMultiCallable[_trainer_service_pb2.GetTrainingJobRequest, _trainer_service_pb2.GetTrainingJobResponse]  # type: ignore[assignment]
     """Returns one job, whether it is waiting, running or long over."""
     ListTrainingJobs: _aio.UnaryUnaryMultiCallable[_trainer_service_pb2.ListTrainingJobsRequest, _trainer_service_pb2.ListTrainingJobsResponse]  # type: ignore[assignment]
-    """Lists jobs, newest first."""
+    """Lists jobs, newest first. A job created between two pages moves the others on, so that one may be seen twice."""
     CancelTrainingJob: _aio.UnaryUnaryMultiCallable[_trainer_service_pb2.CancelTrainingJobRequest, _trainer_service_pb2.CancelTrainingJobResponse]  # type: ignore[assignment]
     """Asks a job to stop. A queued job ends at once; a running one at its next minibatch. FAILED_PRECONDITION when the
     job has already ended.
@@ -113,7 +113,7 @@ class TrainerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _trainer_service_pb2.ListTrainingJobsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_trainer_service_pb2.ListTrainingJobsResponse, _abc.Awaitable[_trainer_service_pb2.ListTrainingJobsResponse]]:
-        """Lists jobs, newest first."""
+        """Lists jobs, newest first. A job created between two pages moves the others on, so that one may be seen twice."""
 
     @_abc_1.abstractmethod
     def CancelTrainingJob(

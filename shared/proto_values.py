@@ -1,0 +1,52 @@
+"""The small values that messages are made of: moments, durations, tensors, enum words."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from typing import TypeVar
+
+import numpy as np
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from shared.pb.weightcast.v1 import tensor_pb2
+
+Key = TypeVar("Key", bound=Enum)
+
+
+def key_of(table: Mapping[Key, int], value: int, field: str) -> Key:
+    """The domain's word for an enum value.
+
+    Raises:
+        ValueError: if the table has no such value.
+    """
+    for key, known in table.items():
+        if known == value:
+            return key
+    raise ValueError(f"{field} has the value {value}, which this build does not know")
+
+
+def timestamp(moment: datetime) -> Timestamp:
+    """A protobuf timestamp, to the microsecond."""
+    message = Timestamp()
+    message.FromDatetime(moment)
+    return message
+
+
+def moment(message: Timestamp) -> datetime:
+    """An aware datetime in UTC."""
+    return message.ToDatetime(tzinfo=UTC)
+
+
+def duration(seconds: float) -> Duration:
+    """A protobuf duration, to the microsecond."""
+    message = Duration()
+    message.FromTimedelta(timedelta(seconds=seconds))
+    return message
+
+
+def tensor_to_proto(array: np.ndarray) -> tensor_pb2.Tensor:
+    """A uint8 or float32 array as a tensor."""
+    kind = tensor_pb2.DATA_TYPE_UINT8 if array.dtype == np.uint8 else tensor_pb2.DATA_TYPE_FLOAT32
+    little_endian = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+    return tensor_pb2.Tensor(data_type=kind, shape=array.shape, contents=little_endian.tobytes())
