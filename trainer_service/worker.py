@@ -71,7 +71,7 @@ def death_of(wait_status: int) -> str:
 
 def stop_with_supervisor() -> None:
     """Ends this worker when its supervisor ends, however that ends: the supervisor holds the other end of our input."""
-    sys.stdin.buffer.read()
+    os.read(sys.stdin.fileno(), 1)  # nothing is ever written; not sys.stdin.read, whose lock would outlive this worker
     os.kill(os.getpid(), signal.SIGTERM)
 
 
