@@ -5,16 +5,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from client.cli.options import (
-    ID_WIDTH,
     TRAINER,
     AsJson,
     Exit,
     TrainerAddress,
     console,
     errors,
+    list_table,
     message_dict,
     print_json,
     print_messages,
@@ -23,6 +22,7 @@ from client.cli.watching import epoch_table
 from client.trainer_client import TrainerClient
 
 models = typer.Typer(help="Lists models and their versions, and downloads weights.", no_args_is_help=True)
+DIGEST_SHOWN = 12
 LARGEST_VERSION = 2**63 - 1
 ModelName = Annotated[str, typer.Argument(help="The model's name.", metavar="MODEL")]
 Selector = Annotated[
@@ -43,9 +43,7 @@ def list_models(as_json: AsJson = False, trainer: TrainerAddress = TRAINER) -> N
     if as_json:
         print_messages(found)
         return
-    table = Table()
-    for heading in ("model", "live", "latest", "versions"):
-        table.add_column(heading)
+    table = list_table("model", "live", "latest", "versions")
     for model in found:
         table.add_row(model.name, str(model.live_version or "–"), str(model.latest_version), str(model.version_count))
     console.print(table)
@@ -64,21 +62,17 @@ def list_versions(
     if as_json:
         print_messages(found)
         return
-    table = Table()
-    for heading in ("version", "aliases", "test accuracy", "data set", "published (UTC)"):
-        table.add_column(heading)
-    for heading in ("job", "digest"):
-        table.add_column(heading, no_wrap=True, min_width=ID_WIDTH)
+    table = list_table("aliases", "accuracy", "data set", "published, UTC", whole=("version", "job", "digest"))
     for version in found:
         manifest = version.manifest
         table.add_row(
             str(version.version),
+            manifest.training_job_id,
+            version.digest[:DIGEST_SHOWN],
             ", ".join(version.aliases),
             f"{manifest.epochs[-1].test_accuracy:.2%}" if manifest.epochs else "",
             manifest.spec.dataset,
-            f"{version.publish_time.ToDatetime():%Y-%m-%d %H:%M:%S}",
-            manifest.training_job_id,
-            version.digest[:ID_WIDTH],
+            f"{version.publish_time.ToDatetime():%b %d, %H:%M}",
         )
     console.print(table)
 

@@ -9,7 +9,9 @@ import grpc
 import typer
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
+from rich import box
 from rich.console import Console
+from rich.table import Table
 
 from client.errors import RpcError
 
@@ -26,7 +28,6 @@ InferenceAddress = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 TRAINER = "127.0.0.1:50051"
 INFERENCE = "127.0.0.1:50052"
-ID_WIDTH = 12  # a table may be cut to the terminal's width; an id that the next command asks for may not
 
 console = Console()
 errors = Console(stderr=True, soft_wrap=True)
@@ -48,6 +49,16 @@ EXIT_CODES = {
     grpc.StatusCode.DEADLINE_EXCEEDED: Exit.UNAVAILABLE,
     grpc.StatusCode.NOT_FOUND: Exit.NOT_FOUND,
 }
+
+
+def list_table(*headings: str, whole: Sequence[str] = ()) -> Table:
+    """An empty table for a list; the columns `whole` come first and are never cut: other commands ask for them."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    for heading in whole:
+        table.add_column(heading, no_wrap=True, overflow="ignore")
+    for heading in headings:
+        table.add_column(heading)
+    return table
 
 
 def message_dict(message: Message) -> dict[str, object]:

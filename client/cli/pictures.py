@@ -62,5 +62,5 @@ def confusion_matrix(truth: npt.NDArray[np.int64], predicted: npt.NDArray[np.int
             "" if not count else f"[green]{count}" if index == column else f"[red]{count}"
             for column, count in enumerate(row)
         ]
-        table.add_row(escape(label), *cells, f"{row[index] / max(1, row.sum()):.1%}")
+        table.add_row(escape(label), *cells, f"{row[index] / row.sum():.1%}" if row.any() else "–")
     return table

@@ -4,15 +4,14 @@ from typing import Annotated, Literal
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from client.cli.options import (
-    ID_WIDTH,
     TRAINER,
     AsJson,
     Exit,
     TrainerAddress,
     console,
+    list_table,
     message_dict,
     print_json,
     print_messages,
@@ -114,20 +113,16 @@ def list_jobs(
     if as_json:
         print_messages(found)
         return
-    table = Table()
-    table.add_column("job", no_wrap=True, min_width=ID_WIDTH)
-    for heading in ("state", "model", "data set", "epochs", "test accuracy", "version", "created (UTC)"):
-        table.add_column(heading)
+    table = list_table("model", "data set", "epochs", "accuracy", "created, UTC", whole=("job", "state"))
     for job in found:
         table.add_row(
             job.id,
             state_name(job),
-            job.spec.model,
+            f"{job.spec.model} {job.version or ''}",
             job.spec.dataset,
             f"{len(job.epochs)}/{job.spec.epochs}",
             f"{job.epochs[-1].test_accuracy:.2%}" if job.epochs else "",
-            str(job.version or ""),
-            f"{job.create_time.ToDatetime():%Y-%m-%d %H:%M:%S}",
+            f"{job.create_time.ToDatetime():%b %d, %H:%M}",
         )
     console.print(table)
 
