@@ -1,9 +1,15 @@
-"""How the client reaches a service: one channel, and retries only where the service says that it is safe."""
+"""How a client reaches a service: one channel, and retries only where the service says that it is safe."""
 
 import json
+from types import TracebackType
+from typing import Self
 
 import grpc
 
+from shared.pb.weightcast.v1.inference_service_pb2 import ClassifyRequest
+from shared.pb.weightcast.v1.model_registry_service_pb2 import DownloadModelVersionRequest, GetModelVersionRequest
+
+SelectingRequest = ClassifyRequest | GetModelVersionRequest | DownloadModelVersionRequest
 MAX_MESSAGE_BYTES = 64 * 2**20
 # Every method may be sent again: those that create something carry a request_id.
 RETRY_POLICY = {
@@ -36,3 +42,31 @@ def open_channel(address: str, *, retry: bool = True) -> grpc.Channel:
     else:
         options.append(("grpc.enable_retries", 0))
     return grpc.insecure_channel(address, options=options)
+
+
+class ServiceClient:
+    """What the clients of both services are: a channel, a deadline in seconds for each call, and an end."""
+
+    def __init__(self, address: str, *, timeout: float, retry: bool) -> None:
+        self._channel = open_channel(address, retry=retry)
+        self._timeout = timeout
+
+    def close(self) -> None:
+        """Closes the channel."""
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def select(request: SelectingRequest, version: int | str | None) -> None:
+    """Writes which version a request means: a number, an alias, or with None what is live."""
+    if isinstance(version, int):
+        request.version = version
+    elif version is not None:
+        request.alias = version

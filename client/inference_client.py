@@ -3,13 +3,11 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
-from client.channel import open_channel
+from client.channel import ServiceClient, select
 from client.errors import RpcError, rpc_errors
 from shared.pb.weightcast.v1 import inference_service_pb2 as pb
 from shared.pb.weightcast.v1 import tensor_pb2
@@ -49,12 +47,11 @@ class Prediction:
         return [self.class_labels[class_id] for class_id in self.class_ids[:, 0]]
 
 
-class InferenceClient:
+class InferenceClient(ServiceClient):
     """Calls to one inference service. Safe to share between threads; close it or use it in a `with`."""
 
     def __init__(self, address: str = "127.0.0.1:50052", *, timeout: float = 30.0, retry: bool = True) -> None:
-        self._channel = open_channel(address, retry=retry)
-        self._timeout = timeout
+        super().__init__(address, timeout=timeout, retry=retry)
         self.stub = InferenceServiceStub(self._channel)
 
     def classify(
@@ -75,10 +72,7 @@ class InferenceClient:
             TypeError: if an array is neither uint8 nor float32.
         """
         request = pb.ClassifyRequest(model=model, top_k=top_k, include_probabilities=include_probabilities)
-        if isinstance(version, int):
-            request.version = version
-        elif version is not None:
-            request.alias = version
+        select(request, version)
         if isinstance(examples, np.ndarray):
             request.tensor.CopyFrom(tensor_of(examples))
         else:
@@ -115,18 +109,6 @@ class InferenceClient:
                 why = status.failure.message or f"version {status.live.version} is served"
             time.sleep(WAIT_POLL_SECONDS)
         raise TimeoutError(f"version {version} of {model!r} was not served within {seconds:g} s: {why}")
-
-    def close(self) -> None:
-        """Closes the channel."""
-        self._channel.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def tensor_of(array: npt.NDArray[np.uint8 | np.float32]) -> tensor_pb2.Tensor:

@@ -3,14 +3,12 @@
 import time
 import uuid
 from collections.abc import Iterator
-from types import TracebackType
-from typing import Self
 
 import grpc
 import numpy as np
 import numpy.typing as npt
 
-from client.channel import open_channel
+from client.channel import ServiceClient, select
 from client.errors import RpcError, rpc_errors
 from client.inference_client import array_of
 from shared.pb.weightcast.v1 import dataset_pb2, model_pb2, training_pb2
@@ -31,12 +29,11 @@ RESUME_SECONDS = 60.0
 RESUME_PAUSE_SECONDS = 0.5
 
 
-class TrainerClient:
+class TrainerClient(ServiceClient):
     """Calls to one trainer service. Safe to share between threads; close it or use it in a `with`."""
 
     def __init__(self, address: str = "127.0.0.1:50051", *, timeout: float = 30.0) -> None:
-        self._channel = open_channel(address)
-        self._timeout = timeout
+        super().__init__(address, timeout=timeout, retry=True)
         self.stub = TrainerServiceStub(self._channel)
         self.registry = ModelRegistryServiceStub(self._channel)
 
@@ -136,10 +133,7 @@ class TrainerClient:
     def version(self, model: str, version: int | str | None = None) -> model_pb2.ModelVersion:
         """One version by number or alias; None means what is live."""
         request = registry_pb.GetModelVersionRequest(model=model)
-        if isinstance(version, int):
-            request.version = version
-        elif version is not None:
-            request.alias = version
+        select(request, version)
         with rpc_errors():
             return self.registry.GetModelVersion(request, timeout=self._timeout).version
 
@@ -148,23 +142,8 @@ class TrainerClient:
     ) -> tuple[registry_pb.DownloadModelVersionHeader, bytes]:
         """A version's safetensors file, and what the service says of it."""
         request = registry_pb.DownloadModelVersionRequest(model=model)
-        if isinstance(version, int):
-            request.version = version
-        elif version is not None:
-            request.alias = version
+        select(request, version)
         with rpc_errors():
             parts = self.registry.DownloadModelVersion(request, timeout=self._timeout)
             header = next(parts).header
             return header, b"".join(part.chunk for part in parts)
-
-    def close(self) -> None:
-        """Closes the channel."""
-        self._channel.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

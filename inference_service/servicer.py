@@ -10,11 +10,10 @@ from inference_service.model_manager import LoadFailure, ModelManager
 from inference_service.snapshot_loader import ServedVersion
 from shared.errors import InvalidInputError
 from shared.manifest_codec import preprocessing_to_proto
-from shared.model_version import LIVE
 from shared.pb.weightcast.v1 import inference_service_pb2 as pb
 from shared.pb.weightcast.v1 import tensor_pb2
 from shared.pb.weightcast.v1.inference_service_pb2_grpc import InferenceServiceServicer
-from shared.proto_values import tensor_to_proto, timestamp
+from shared.proto_values import selector_of, tensor_to_proto, timestamp
 from shared.training_spec import checked_model_name
 
 DATA_TYPES = {tensor_pb2.DATA_TYPE_UINT8: "UINT8", tensor_pb2.DATA_TYPE_FLOAT32: "FLOAT32"}
@@ -72,9 +71,6 @@ class InferenceServicer(InferenceServiceServicer):
 
 def question_of(request: pb.ClassifyRequest) -> Question:
     """The question in a request."""
-    selector: int | str = LIVE
-    if (chosen := request.WhichOneof("selector")) is not None:
-        selector = request.version if chosen == "version" else request.alias
     match request.WhichOneof("input"):
         case "tensor":
             tensor = request.tensor
@@ -84,7 +80,7 @@ def question_of(request: pb.ClassifyRequest) -> Question:
             given = ImagesInput(request.images.files)
         case _:
             raise InvalidInputError.of("input", "required: either tensor or images")
-    return Question(checked_model_name(request.model), selector, given, request.top_k)
+    return Question(checked_model_name(request.model), selector_of(request), given, request.top_k)
 
 
 def response_of(answer: Answer, *, include_probabilities: bool) -> pb.ClassifyResponse:

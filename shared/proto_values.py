@@ -1,4 +1,4 @@
-"""The small values that messages are made of: moments, durations, tensors, enum words."""
+"""The small values that messages are made of: moments, durations, tensors, enum words, the choice of a version."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -9,9 +9,15 @@ import numpy as np
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from shared.pb.weightcast.v1 import tensor_pb2
+from shared.model_version import LIVE
+from shared.pb.weightcast.v1 import inference_service_pb2, model_registry_service_pb2, tensor_pb2
 
 Key = TypeVar("Key", bound=Enum)
+SelectingRequest = (
+    inference_service_pb2.ClassifyRequest
+    | model_registry_service_pb2.GetModelVersionRequest
+    | model_registry_service_pb2.DownloadModelVersionRequest
+)
 
 
 def key_of(table: Mapping[Key, int], value: int, field: str) -> Key:
@@ -50,3 +56,14 @@ def tensor_to_proto(array: np.ndarray) -> tensor_pb2.Tensor:
     kind = tensor_pb2.DATA_TYPE_UINT8 if array.dtype == np.uint8 else tensor_pb2.DATA_TYPE_FLOAT32
     little_endian = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
     return tensor_pb2.Tensor(data_type=kind, shape=array.shape, contents=little_endian.tobytes())
+
+
+def selector_of(request: SelectingRequest) -> int | str:
+    """The version's number or alias; `live` where the request names neither."""
+    match request.WhichOneof("selector"):
+        case "version":
+            return request.version
+        case "alias":
+            return request.alias
+        case _:
+            return LIVE

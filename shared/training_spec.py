@@ -6,10 +6,12 @@ a worker sees it.
 
 import math
 import re
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from itertools import pairwise
+from typing import Any, Self
 
 from shared.errors import FieldViolation, InvalidInputError
 
@@ -46,6 +48,12 @@ class TrainingSpec:
     batch_size: int = 128
     optimizer: Optimizer = Optimizer.ADAM
     learning_rate: float = DEFAULT_LEARNING_RATE[Optimizer.ADAM]
+
+    @classmethod
+    def with_defaults(cls, model: str, dataset: str, optimizer: Optimizer, **given: Any) -> Self:  # noqa: ANN401 - fields of several types
+        """A spec of what was given; else the learning rate that suits the optimizer, and a random seed."""
+        defaults = {"learning_rate": DEFAULT_LEARNING_RATE[optimizer], "seed": secrets.randbelow(MAX_SEED)}
+        return cls(model=model, dataset=dataset, optimizer=optimizer, **{**defaults, **given})
 
     def violations(self) -> Iterator[FieldViolation]:
         """Every field that is out of range, with what came and what is expected."""

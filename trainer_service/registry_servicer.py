@@ -7,12 +7,12 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from shared.errors import InvalidInputError, NotFoundError, SnapshotRejectedError
-from shared.model_version import LIVE, ModelSummary, PublishedVersion
+from shared.model_version import ModelSummary, PublishedVersion
 from shared.paging import page_of
 from shared.pb.weightcast.v1 import model_pb2
 from shared.pb.weightcast.v1 import model_registry_service_pb2 as pb
 from shared.pb.weightcast.v1.model_registry_service_pb2_grpc import ModelRegistryServiceServicer
-from shared.proto_values import timestamp
+from shared.proto_values import selector_of, timestamp
 from shared.snapshot_codec import verify_digest
 from shared.store.model_store import ModelStore
 from shared.training_spec import checked_model_name
@@ -115,17 +115,6 @@ class RegistryServicer(ModelRegistryServiceServicer):
     ) -> pb.DeleteModelVersionResponse:
         """Not implemented yet."""
         raise NotImplementedError
-
-
-def selector_of(request: pb.GetModelVersionRequest | pb.DownloadModelVersionRequest) -> int | str:
-    """The version's number or alias; `live` where the request names neither."""
-    match request.WhichOneof("selector"):
-        case "version":
-            return request.version
-        case "alias":
-            return request.alias
-        case _:
-            return LIVE
 
 
 def model_message(summary: ModelSummary) -> model_pb2.Model:

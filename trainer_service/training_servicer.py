@@ -1,6 +1,5 @@
 """The gRPC face of jobs and data sets: decodes a message, calls one method of the domain, encodes its answer."""
 
-import secrets
 from collections.abc import Iterator
 
 import grpc
@@ -12,7 +11,7 @@ from shared.pb.weightcast.v1 import dataset_pb2, training_pb2
 from shared.pb.weightcast.v1 import trainer_service_pb2 as pb
 from shared.pb.weightcast.v1.trainer_service_pb2_grpc import TrainerServiceServicer
 from shared.proto_values import tensor_to_proto
-from shared.training_spec import DEFAULT_LEARNING_RATE, MAX_SEED, Optimizer, TrainingSpec
+from shared.training_spec import Optimizer, TrainingSpec
 from trainer_service.datasets.catalogue import Catalogue
 from trainer_service.datasets.dataset import Dataset, Split
 from trainer_service.jobs.job_codec import event_to_proto, job_to_proto
@@ -153,8 +152,7 @@ def requested_spec(proto: training_pb2.TrainingSpec) -> TrainingSpec:
     }
     if proto.HasField("network"):
         given["hidden_layer_sizes"] = tuple(proto.network.hidden_layer_sizes)
-    defaults = {"learning_rate": DEFAULT_LEARNING_RATE[optimizer], "seed": secrets.randbelow(MAX_SEED)}
-    spec = TrainingSpec(model=proto.model, dataset=proto.dataset, optimizer=optimizer, **{**defaults, **given})
+    spec = TrainingSpec.with_defaults(proto.model, proto.dataset, optimizer, **given)
     if proto.optimizer not in (training_pb2.OPTIMIZER_UNSPECIFIED, *known):
         expected = " or ".join(map(training_pb2.Optimizer.Name, known))
         violation = FieldViolation("spec.optimizer", f"got {proto.optimizer}, expected {expected}")
