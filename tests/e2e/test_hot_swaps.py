@@ -98,6 +98,7 @@ def swap_under_load(stack: LocalStack, swaps: int, checkpoints: tuple[int, int])
     with InferenceClient(stack.inference.address) as client:
         client.wait_for_version(MODEL, 1, 10)
     with Traffic(stack.inference.address, MODEL, examples, threads=3, batch_rows=BATCH_ROWS, verify=verify) as traffic:
+        traffic.wait_for_version(1, 20)  # or the second version may be there before the first request is
         for number in range(2, swaps + 2):
             versions[number] = make_version(number, flat)
             assert store.publish(MODEL, versions[number].snapshot, f"job-{number}") == number
