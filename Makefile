@@ -11,7 +11,7 @@ PACKAGES := shared trainer_service inference_service client
 
 .PHONY: help
 help: ## Lists the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # The stamp's name carries nothing: it is remade when the locked dependencies or the package's description change.
 $(VENV)/.installed: requirements/dev.txt pyproject.toml
@@ -82,6 +82,25 @@ protos-check: setup node_modules/.installed ## Lints the contract and checks tha
 .PHONY: bench
 bench: setup ## Measures the time from publishing to the first answer; writes benchmarks/results/
 	$(RUN) benchmarks/publish_to_answer.py
+
+# Both want the peers of the `bench` extra: in this environment, or in another one that PEERS_PYTHON names.
+PEERS_PYTHON ?= $(RUN)
+
+.PHONY: bench-training
+bench-training: setup ## Measures the training engine beside PyTorch, Keras, scikit-learn and its own limit
+	$(PEERS_PYTHON) -m benchmarks.training $(BENCH_ARGS)
+
+.PHONY: bench-accuracy
+bench-accuracy: setup ## Trains every preset on MNIST with five seeds; takes an hour
+	$(RUN) benchmarks/accuracy.py $(BENCH_ARGS)
+
+.PHONY: bench-alternatives
+bench-alternatives: setup ## Measures choices of the training engine beside what they were chosen over
+	$(RUN) benchmarks/alternatives.py $(BENCH_ARGS)
+
+.PHONY: test-peers
+test-peers: setup ## Checks that PyTorch, from the same weights and batches, comes to the same losses
+	PYTHONPATH="$(CURDIR)" $(PEERS_PYTHON) -m pytest tests/peers $(PYTEST_ARGS)
 
 .PHONY: lock
 lock: setup ## Resolves and pins every dependency again

@@ -19,16 +19,16 @@ import numpy as np
 from client.inference_client import InferenceClient
 from client.local_stack import LocalStack
 from client.traffic import Tally, Traffic
-from shared.model_version import StoredSnapshot
+from shared import snapshot_codec
+from shared.model_version import Manifest, Provenance, StoredSnapshot
 from shared.network import Architecture
 from shared.preprocessing import Preprocessing
 from shared.store.connection import StoreConnection
 from shared.store.model_store import ModelStore
 from shared.training_spec import TrainingSpec
 from trainer_service.datasets.dataset import Dataset, Split
-from trainer_service.publishing import snapshot_of
+from trainer_service.publishing import self_test
 from trainer_service.training.initialization import initial_network
-from trainer_service.training.loop import TrainedNetwork
 
 RESULTS = Path(__file__).parent / "results" / "publish_to_answer.json"
 MODEL = "bench"
@@ -45,10 +45,24 @@ def made_up_dataset(rng: np.random.Generator) -> Dataset:
 
 def snapshots(count: int, dataset: Dataset, rng: np.random.Generator) -> list[StoredSnapshot]:
     """`count` different 784–256–10 networks, ready to publish."""
-    architecture = Architecture.dense(784, HIDDEN, 10)
-    spec = TrainingSpec(MODEL, dataset.name, seed=0, hidden_layer_sizes=HIDDEN)
-    trained = (TrainedNetwork(initial_network(architecture, rng), ()) for _ in range(count))
-    return [snapshot_of(network, spec, dataset, f"job-{index}") for index, network in enumerate(trained)]
+    architecture = Architecture.dense(dataset.preprocessing.input_size, HIDDEN, len(dataset.class_labels))
+    provenance = Provenance(TrainingSpec(MODEL, dataset.name, seed=0), "bench", dataset.digest, datetime.now(UTC), {})
+    networks = (initial_network(architecture, rng) for _ in range(count))
+    return [
+        snapshot_codec.encode(
+            Manifest(
+                model=MODEL,
+                architecture=architecture,
+                preprocessing=dataset.preprocessing,
+                class_labels=dataset.class_labels,
+                epochs=(),
+                provenance=provenance,
+                self_test=self_test(network, dataset),
+            ),
+            network,
+        )
+        for network in networks
+    ]
 
 
 def measure(

@@ -5,17 +5,14 @@ import uuid
 from collections.abc import Iterator
 
 import grpc
-import numpy as np
-import numpy.typing as npt
 
-from client.channel import ServiceClient, select
+from client.channel import select
+from client.dataset_client import DatasetClient
 from client.errors import RpcError, rpc_errors
-from client.inference_client import array_of
-from shared.pb.weightcast.v1 import dataset_pb2, model_pb2, training_pb2
+from shared.pb.weightcast.v1 import model_pb2, training_pb2
 from shared.pb.weightcast.v1 import model_registry_service_pb2 as registry_pb
 from shared.pb.weightcast.v1 import trainer_service_pb2 as pb
 from shared.pb.weightcast.v1.model_registry_service_pb2_grpc import ModelRegistryServiceStub
-from shared.pb.weightcast.v1.trainer_service_pb2_grpc import TrainerServiceStub
 
 FINAL_STATES = frozenset(
     {
@@ -24,17 +21,15 @@ FINAL_STATES = frozenset(
         training_pb2.TrainingJob.STATE_CANCELLED,
     }
 )
-EXAMPLES_PER_PAGE = 1000
 RESUME_SECONDS = 60.0
 RESUME_PAUSE_SECONDS = 0.5
 
 
-class TrainerClient(ServiceClient):
+class TrainerClient(DatasetClient):
     """Calls to one trainer service. Safe to share between threads; close it or use it in a `with`."""
 
     def __init__(self, address: str = "127.0.0.1:50051", *, timeout: float = 30.0) -> None:
-        super().__init__(address, timeout=timeout, retry=True)
-        self.stub = TrainerServiceStub(self._channel)
+        super().__init__(address, timeout=timeout)
         self.registry = ModelRegistryServiceStub(self._channel)
 
     def create_job(self, spec: training_pb2.TrainingSpec, request_id: str = "") -> training_pb2.TrainingJob:
@@ -89,34 +84,6 @@ class TrainerClient(ServiceClient):
             if event.WhichOneof("event") == "job" and event.job.state in FINAL_STATES:
                 return event.job
         return self.job(job_id)
-
-    def datasets(self) -> list[dataset_pb2.Dataset]:
-        """Every data set, by name and description."""
-        with rpc_errors():
-            return list(self.stub.ListDatasets(pb.ListDatasetsRequest(), timeout=self._timeout).datasets)
-
-    def dataset(self, name: str, timeout: float | None = None) -> dataset_pb2.Dataset:
-        """One data set, described; give it a longer `timeout`, in seconds, where it may have to be downloaded."""
-        with rpc_errors():
-            return self.stub.GetDataset(pb.GetDatasetRequest(name=name), timeout=timeout or self._timeout).dataset
-
-    def examples(
-        self, dataset: str, count: int | None = None
-    ) -> tuple[npt.NDArray[np.uint8 | np.float32], npt.NDArray[np.int64]]:
-        """The first `count` test examples (None: all), (rows, …input_shape), and the class id of each."""
-        examples, class_ids, token = [], [], ""
-        left = count
-        while True:
-            size = EXAMPLES_PER_PAGE if left is None else min(left, EXAMPLES_PER_PAGE)
-            request = pb.ListDatasetExamplesRequest(dataset=dataset, page_size=size, page_token=token)
-            with rpc_errors():
-                page = self.stub.ListDatasetExamples(request, timeout=self._timeout)
-            examples.append(array_of(page.examples))
-            class_ids.append(np.array(page.class_ids, np.int64))
-            token = page.next_page_token
-            left = None if left is None else left - size
-            if not token or left == 0:
-                return np.concatenate(examples), np.concatenate(class_ids)
 
     def models(self) -> list[model_pb2.Model]:
         """Every model, up to the first 200 by name."""

@@ -1,7 +1,12 @@
 """The inference service's composition root: reads settings once, wires, serves, and shuts down in order."""
 
+from shared.blas import choose_kernel, running_kernel
+
+choose_kernel()  # before anything below loads NumPy
+
 from functools import partial
 
+import structlog
 from threadpoolctl import threadpool_limits
 
 from inference_service.model_manager import ModelManager
@@ -14,6 +19,8 @@ from shared.pb.weightcast.v1.inference_service_pb2_grpc import add_InferenceServ
 from shared.settings import InferenceSettings, load
 from shared.store.connection import StoreConnection
 from shared.store.model_store import ModelEvents, ModelStore
+
+log = structlog.get_logger()
 
 
 def main() -> None:
@@ -42,6 +49,7 @@ def main() -> None:
     server.add(partial(add_InferenceServiceServicer_to_server, servicer), pb.DESCRIPTOR)
 
     server.start()
+    log.info("ready", blas_kernel=running_kernel())
     watcher.start()
     wait_for_signal()
     server.stop(settings.shutdown_grace_seconds)  # first finish what was accepted …

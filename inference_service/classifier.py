@@ -9,12 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from shared.forward_pass import ForwardPass, softmax_in_place
+from shared.forward_pass import ForwardPass, rows_at_once, softmax_in_place
 from shared.network import FloatArray, Network
 from shared.preprocessing import Preprocessing, Rows
 
-# Rows computed at a time: enough for the matrix product to be efficient, few enough to stay in a core's cache.
-CHUNK_ROWS = 256
+CHUNK_ROWS = 256  # at most, computed at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,9 +32,9 @@ class TopClasses:
 class _Buffers(threading.local):
     """What one thread needs to compute a chunk."""
 
-    def __init__(self, network: Network) -> None:
-        self.forward_pass = ForwardPass(network.architecture, CHUNK_ROWS)
-        self.features = np.empty((CHUNK_ROWS, network.architecture.input_size), np.float32)
+    def __init__(self, network: Network, rows: int) -> None:
+        self.forward_pass = ForwardPass(network.architecture, rows)
+        self.features = np.empty((rows, network.architecture.input_size), np.float32)
 
 
 class Classifier:
@@ -44,19 +43,17 @@ class Classifier:
     def __init__(self, network: Network, preprocessing: Preprocessing) -> None:
         self._network = network
         self._preprocessing = preprocessing
-        self._buffers = _Buffers(network)
+        self._chunk_rows = rows_at_once(network.architecture, CHUNK_ROWS)
+        self._buffers = _Buffers(network, self._chunk_rows)
 
     def probabilities(self, rows: Rows) -> FloatArray:
         """Class probabilities, float32 (rows, classes), for uint8 or float32 `rows` (rows, input_size)."""
-        buffers = self._buffers
+        buffers, step = self._buffers, self._chunk_rows
         result = np.empty((len(rows), self._network.architecture.class_count), np.float32)
-        for start in range(0, len(rows), CHUNK_ROWS):
-            chunk = rows[start : start + CHUNK_ROWS]
-            if chunk.dtype == np.uint8:
-                features = self._preprocessing.scale_bytes(chunk, out=buffers.features[: len(chunk)])
-            else:
-                features = chunk.astype(np.float32, copy=False)
-            result[start : start + CHUNK_ROWS] = buffers.forward_pass.logits(self._network, features)
+        for start in range(0, len(rows), step):
+            chunk = rows[start : start + step]
+            features = self._preprocessing.features(chunk, out=buffers.features[: len(chunk)])
+            result[start : start + step] = buffers.forward_pass.logits(self._network, features)
         return softmax_in_place(result)
 
 

@@ -9,7 +9,7 @@ from inference_service.inputs import ImagesInput, TensorInput
 from inference_service.model_manager import LoadFailure, ModelManager
 from inference_service.snapshot_loader import ServedVersion
 from shared.errors import InvalidInputError
-from shared.manifest_codec import preprocessing_to_proto
+from shared.network_codec import preprocessing_to_proto
 from shared.pb.weightcast.v1 import inference_service_pb2 as pb
 from shared.pb.weightcast.v1 import tensor_pb2
 from shared.pb.weightcast.v1.inference_service_pb2_grpc import InferenceServiceServicer

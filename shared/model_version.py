@@ -6,11 +6,8 @@ A snapshot is the version's stored form; `shared.snapshot_codec` turns one into 
 from dataclasses import dataclass
 from datetime import datetime
 
-import numpy as np
-import numpy.typing as npt
-
 from shared.network import Architecture, FloatArray, Network
-from shared.preprocessing import Preprocessing
+from shared.preprocessing import Preprocessing, Rows
 from shared.training_spec import EpochMetrics, TrainingSpec
 
 LIVE = "live"
@@ -22,12 +19,37 @@ class SelfTest:
     """A few examples with the answers the trainer computed, for whoever loads the snapshot to compute again.
 
     Attributes:
-        inputs: raw examples as stored in the data set, uint8 (rows, input_size).
+        inputs: raw examples as stored in the data set, uint8 or float32 (rows, input_size).
         probabilities: what the trainer's network answered, float32 (rows, classes).
     """
 
-    inputs: npt.NDArray[np.uint8]
+    inputs: Rows
     probabilities: FloatArray
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """Precision and recall of one class on the test split; None where there is nothing to divide by."""
+
+    precision: float | None
+    recall: float | None
+    support: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was learned, measured on the test split; field meanings are those of `weightcast.v1.Evaluation`.
+
+    `confusion[truth][answer]` counts examples.
+    """
+
+    examples: int
+    loss: float
+    accuracy: float
+    accuracy_gap: float
+    calibration_error: float
+    classes: tuple[ClassScore, ...]
+    confusion: tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -53,6 +75,8 @@ class Manifest:
     epochs: tuple[EpochMetrics, ...]
     provenance: Provenance
     self_test: SelfTest
+    evaluation: Evaluation | None = None
+    published_epoch: int = 0
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from enum import Enum
 from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -56,6 +57,14 @@ def tensor_to_proto(array: np.ndarray) -> tensor_pb2.Tensor:
     kind = tensor_pb2.DATA_TYPE_UINT8 if array.dtype == np.uint8 else tensor_pb2.DATA_TYPE_FLOAT32
     little_endian = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
     return tensor_pb2.Tensor(data_type=kind, shape=array.shape, contents=little_endian.tobytes())
+
+
+def tensor_from_proto(tensor: tensor_pb2.Tensor) -> npt.NDArray[np.uint8 | np.float32]:
+    """A tensor of our own as a read-only array; ValueError where type, shape and bytes disagree."""
+    shape = tuple(tensor.shape)
+    if tensor.data_type == tensor_pb2.DATA_TYPE_UINT8:
+        return np.frombuffer(tensor.contents, np.uint8).reshape(shape)
+    return np.frombuffer(tensor.contents, "<f4").reshape(shape)
 
 
 def selector_of(request: SelectingRequest) -> int | str:

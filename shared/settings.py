@@ -62,8 +62,8 @@ class TrainerSettings(Settings):
 
     trainer_listen: ListenAddress = Field("127.0.0.1:50051", description="The trainer's address; port 0 picks one.")
     trainer_workers: int = Field(1, ge=0, le=64, description="Training worker processes to run; 0 means API only.")
-    trainer_blas_threads: int = Field(
-        1, ge=1, le=256, description="Threads a worker's matrix products use; more helps only on cores of their own."
+    trainer_threads: int = Field(
+        1, ge=1, le=256, description="Threads a worker trains with; more help only on cores of their own."
     )
     data_dir: Path | None = Field(
         None, description="Folder of data sets (`mnist/` holds the four IDX `.gz` files); unset means download."

@@ -100,7 +100,7 @@ def decode_weights(weights: bytes, architecture: Architecture) -> FloatArray:
         tensors = load_safetensors(weights)
     except (SafetensorError, KeyError, ValueError) as error:
         raise SnapshotRejectedError(f"the weights are no safetensors: {error}", reason="MALFORMED_WEIGHTS") from error
-    expected = architecture.parameter_shapes()
+    expected = architecture.parameter_shapes
     found = {name: tensor.shape for name, tensor in tensors.items()}
     wrong_type = sorted(name for name, tensor in tensors.items() if tensor.dtype != np.float32)
     if found != expected or wrong_type:

@@ -1,117 +1,191 @@
-"""What a training job is told to do, with its defaults and its limits, and what each epoch measured.
+"""What a training job is told to do, with its limits, and what each epoch measured.
 
 A spec that `violations` finds nothing wrong with can be trained; everything that can be known to fail is refused before
-a worker sees it.
+a worker sees it. Defaults are the presets': `trainer_service.presets`.
 """
 
-import math
 import re
-import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import Enum
-from itertools import pairwise
-from typing import Any, Self
 
 from shared.errors import FieldViolation, InvalidInputError
+from shared.layers import Activation, Conv2D, Dense, Dropout, Layer, MaxPool2D, Shape
+from shared.network import Architecture
+from shared.recipe import MAX_EPOCHS, Augmentation, Initialization, Loss, Optimizer, Range, Schedule
 
+CONSTANT, NO_AUGMENTATION = Schedule(), Augmentation()
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-MAX_HIDDEN_LAYERS = 16
+MAX_LAYERS = 32
 MAX_UNITS = 8192
-MAX_HIDDEN_PARAMETERS = 32 * 2**20  # between hidden layers, together: 128 MiB
-MAX_ACTIVATIONS = 32 * 2**20  # hidden units × batch size: 128 MiB
-MAX_EPOCHS = 1000
+MAX_FILTERS = 512
+MAX_WINDOW = 15
+MAX_PARAMETERS = 32 * 2**20  # 128 MiB
+MAX_ACTIVATIONS = 32 * 2**20  # values in all hidden layers × batch size: 128 MiB
 MAX_BATCH_SIZE = 65536
-MAX_LEARNING_RATE = 10.0
 MAX_SEED = 2**63 - 1
-
-
-class Optimizer(Enum):
-    """How gradients change the parameters."""
-
-    SGD = "sgd"
-    ADAM = "adam"
-
-
-DEFAULT_LEARNING_RATE = {Optimizer.SGD: 0.1, Optimizer.ADAM: 0.001}
+SHARE = Range(0, 1, high_open=True)
+LIMITS = {
+    "epochs": Range(1, MAX_EPOCHS),
+    "batch_size": Range(1, MAX_BATCH_SIZE),
+    "learning_rate": Range(0, 10, low_open=True),
+    "label_smoothing": SHARE,
+    "momentum": SHARE,
+    "weight_decay": Range(0, 1),
+    "gradient_clip_norm": Range(0, 1e6),
+    "validation_fraction": Range(0, 0.5),
+    "early_stopping_patience": Range(0, MAX_EPOCHS),
+    "ema_decay": SHARE,
+}
 
 
 @dataclass(frozen=True)
 class TrainingSpec:
-    """What to train, on what, and how. Field meanings and limits are those of `weightcast.v1.TrainingSpec`."""
+    """What to train, on what, and how. Field meanings and limits are those of `weightcast.v1.TrainingSpec`.
+
+    `layers` are the hidden ones; a dense layer with a unit for each class follows them.
+    """
 
     model: str
     dataset: str
     seed: int
-    hidden_layer_sizes: tuple[int, ...] = (256,)
+    preset: str = ""
+    layers: tuple[Layer, ...] = (Dense(256, Activation.RELU),)
     epochs: int = 5
     batch_size: int = 128
     optimizer: Optimizer = Optimizer.ADAM
-    learning_rate: float = DEFAULT_LEARNING_RATE[Optimizer.ADAM]
+    learning_rate: float = 0.001
+    momentum: float = 0.0
+    nesterov: bool = False
+    loss: Loss = Loss.CROSS_ENTROPY
+    label_smoothing: float = 0.0
+    initialization: Initialization = Initialization.HE
+    schedule: Schedule = CONSTANT
+    weight_decay: float = 0.0
+    gradient_clip_norm: float = 0.0
+    validation_fraction: float = 0.0
+    early_stopping_patience: int = 0
+    ema_decay: float = 0.0
+    augmentation: Augmentation = NO_AUGMENTATION
+    publish: bool = True
 
-    @classmethod
-    def with_defaults(cls, model: str, dataset: str, optimizer: Optimizer, **given: Any) -> Self:  # noqa: ANN401 - fields of several types
-        """A spec of what was given; else the learning rate that suits the optimizer, and a random seed."""
-        defaults = {"learning_rate": DEFAULT_LEARNING_RATE[optimizer], "seed": secrets.randbelow(MAX_SEED)}
-        return cls(model=model, dataset=dataset, optimizer=optimizer, **{**defaults, **given})
+    def architecture(self, input_shape: Shape, class_count: int) -> Architecture:
+        """The network for examples of this shape; ValueError if the layers do not fit them or each other."""
+        return Architecture(input_shape, (*self.layers, Dense(class_count, Activation.IDENTITY)))
 
-    def violations(self) -> Iterator[FieldViolation]:
-        """Every field that is out of range, with what came and what is expected."""
-        if violation := model_name_violation(self.model, "spec.model"):
+    def largest_batch_size(self, input_shape: Shape) -> int:
+        """The largest that is allowed for examples of this shape."""
+        try:
+            values = values_of_one(self.architecture(input_shape, class_count=2))
+        except ValueError:  # the layers do not fit, which `violations` says
+            return MAX_BATCH_SIZE
+        return MAX_ACTIVATIONS // max(1, values)
+
+    def violations(self, input_shape: Shape | None = None) -> Iterator[FieldViolation]:
+        """Every field that is out of range, with what came and what is expected.
+
+        `input_shape` is one example's, where it is known before the data set is loaded.
+        """
+        if violation := name_violation(self.model, "spec.model", "model"):
             yield violation
         if not self.dataset:
             yield FieldViolation("spec.dataset", "required: the name of a data set, see ListDatasets")
-        yield from self._network_violations()
-        for name, value, limit in (
-            ("epochs", self.epochs, MAX_EPOCHS),
-            ("batch_size", self.batch_size, MAX_BATCH_SIZE),
-        ):
-            if not 1 <= value <= limit:
-                yield FieldViolation(f"spec.{name}", f"got {value}, expected 1 to {limit}")
-        if not (math.isfinite(self.learning_rate) and 0 < self.learning_rate <= MAX_LEARNING_RATE):
-            yield FieldViolation(
-                "spec.learning_rate",
-                f"got {self.learning_rate:g}, expected more than 0 and at most {MAX_LEARNING_RATE:g}",
-            )
+        for name, limits in LIMITS.items():
+            if violation := limits.violation(f"spec.{name}", getattr(self, name)):
+                yield violation
         if not 0 <= self.seed <= MAX_SEED:
             yield FieldViolation("spec.seed", f"got {self.seed}, expected 0 to {MAX_SEED}")
+        yield from self.schedule.violations()
+        yield from self.augmentation.violations()
+        yield from self._contradictions(input_shape)
+        bad_layers = list(layer_violations(self.layers))
+        yield from bad_layers or self._network_violations(input_shape)
 
-    def _network_violations(self) -> Iterator[FieldViolation]:
-        if len(self.hidden_layer_sizes) > MAX_HIDDEN_LAYERS:
+    def _contradictions(self, input_shape: Shape | None) -> Iterator[FieldViolation]:
+        """Fields that say nothing beside another, which their sender cannot have meant."""
+        if self.momentum and self.optimizer is not Optimizer.SGD:
+            yield FieldViolation("spec.momentum", f"only OPTIMIZER_SGD takes one, not {self.optimizer.name}")
+        if self.nesterov and not self.momentum:
+            yield FieldViolation("spec.nesterov", "needs spec.momentum of more than 0")
+        if self.label_smoothing and self.loss is not Loss.CROSS_ENTROPY:
+            yield FieldViolation("spec.label_smoothing", "only LOSS_CROSS_ENTROPY takes it")
+        if self.early_stopping_patience and not self.validation_fraction:
+            yield FieldViolation("spec.early_stopping_patience", "needs spec.validation_fraction of more than 0")
+        if self.augmentation and input_shape is not None and len(input_shape) == 1:
             yield FieldViolation(
-                "spec.network.hidden_layer_sizes",
-                f"got {len(self.hidden_layer_sizes)} layers, expected at most {MAX_HIDDEN_LAYERS}",
+                "spec.augmentation", f"the data set's examples are no images but rows of {input_shape[0]} features"
             )
+
+    def _network_violations(self, input_shape: Shape | None) -> Iterator[FieldViolation]:
+        if input_shape is None and not all(isinstance(layer, Dense | Dropout) for layer in self.layers):
+            return  # looked at again when the data set is loaded
+        try:
+            architecture = self.architecture(input_shape or (1,), class_count=2)
+        except ValueError as error:
+            yield FieldViolation("spec.layers", str(error))
             return
-        for index, units in enumerate(self.hidden_layer_sizes):
-            if not 1 <= units <= MAX_UNITS:
-                field = f"spec.network.hidden_layer_sizes[{index}]"
-                yield FieldViolation(field, f"got {units} units, expected 1 to {MAX_UNITS}")
-        if max(self.hidden_layer_sizes, default=0) > MAX_UNITS:
-            return  # said already; what follows from it need not be
-        parameters = sum(inputs * units for inputs, units in pairwise(self.hidden_layer_sizes))
-        if parameters > MAX_HIDDEN_PARAMETERS:
+        if architecture.parameter_count > MAX_PARAMETERS:
             yield FieldViolation(
-                "spec.network.hidden_layer_sizes",
-                f"got {parameters} weights between hidden layers, expected at most {MAX_HIDDEN_PARAMETERS}",
+                "spec.layers", f"got {architecture.parameter_count} weights, expected at most {MAX_PARAMETERS}"
             )
-        if sum(self.hidden_layer_sizes) * self.batch_size > MAX_ACTIVATIONS:
+        values = values_of_one(architecture)
+        if values * self.batch_size > MAX_ACTIVATIONS:
             yield FieldViolation(
                 "spec.batch_size",
-                f"got {self.batch_size} for {sum(self.hidden_layer_sizes)} hidden units, expected a product of at most "
+                f"got {self.batch_size} for {values} values in hidden layers, expected a product of at most "
                 f"{MAX_ACTIVATIONS}",
             )
 
 
-def model_name_violation(name: str, field: str) -> FieldViolation | None:
-    """What is wrong with a model's name, if anything."""
+def values_of_one(architecture: Architecture) -> int:
+    """How many numbers one example takes, in all hidden layers or in the windows of one."""
+    return max(architecture.hidden_values, *map(window_values, architecture.layers, architecture.shapes))
+
+
+def window_values(layer: Layer, inputs: Shape) -> int:
+    """How many values a convolution copies for one line of one example's outputs; 0 for other layers."""
+    if not isinstance(layer, Conv2D):
+        return 0
+    return inputs[0] * layer.kernel_size**2 * layer.output_shape(inputs)[2]
+
+
+def layer_violations(layers: tuple[Layer, ...]) -> Iterator[FieldViolation]:
+    """Every layer whose own numbers are out of range."""
+    if len(layers) > MAX_LAYERS:
+        yield FieldViolation("spec.layers", f"got {len(layers)} layers, expected at most {MAX_LAYERS}")
+        return
+    for index, layer in enumerate(layers):
+        for name, value, limits in layer_limits(layer):
+            if violation := limits.violation(f"spec.layers[{index}].{name}", value):
+                yield violation
+
+
+def layer_limits(layer: Layer) -> tuple[tuple[str, float, Range], ...]:
+    """A layer's numbers, each with its name in the contract and its limits."""
+    match layer:
+        case Dense():
+            return (("dense.units", layer.units, Range(1, MAX_UNITS)),)
+        case Conv2D():
+            return (
+                ("conv2d.filters", layer.filters, Range(1, MAX_FILTERS)),
+                ("conv2d.kernel_size", layer.kernel_size, Range(1, MAX_WINDOW)),
+                ("conv2d.padding", layer.padding, Range(0, max(0, min(layer.kernel_size, MAX_WINDOW) - 1))),
+            )
+        case MaxPool2D():
+            return (("max_pool2d.size", layer.size, Range(2, MAX_WINDOW)),)
+        case Dropout():
+            return (("dropout.rate", layer.rate, Range(0, 1, low_open=True, high_open=True)),)
+    return ()
+
+
+def name_violation(name: str, field: str, what: str) -> FieldViolation | None:
+    """What is wrong with the name of a model or a data set, if anything."""
     if MODEL_NAME.fullmatch(name):
         return None
     return FieldViolation(
         field,
         f"got {name[:80]!r}, expected 1 to 63 of a-z, 0-9 and '-', starting with a letter or digit"
         if name
-        else "required: the model's name",
+        else f"required: the {what}'s name",
     )
 
 
@@ -121,14 +195,17 @@ def checked_model_name(name: str) -> str:
     Raises:
         InvalidInputError: if it could not.
     """
-    if violation := model_name_violation(name, "model"):
+    if violation := name_violation(name, "model", "model"):
         raise InvalidInputError(violation)
     return name
 
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """What one epoch did, measured after its last update. Losses in nats, accuracies 0 to 1, times in seconds."""
+    """What one epoch did, measured after its last update. Losses in nats, accuracies 0 to 1, times in seconds.
+
+    The two of validation are None where nothing was set aside for it.
+    """
 
     epoch: int
     train_loss: float
@@ -137,3 +214,6 @@ class EpochMetrics:
     test_accuracy: float
     samples_per_second: float
     seconds: float
+    learning_rate: float = 0.0
+    validation_loss: float | None = None
+    validation_accuracy: float | None = None

@@ -4,6 +4,10 @@ The API runs here; training runs in the workers it starts. To the arithmetic: wo
 training/loop.py → training/backpropagation.py.
 """
 
+from shared.blas import choose_kernel
+
+choose_kernel()  # before anything below loads NumPy
+
 from functools import partial
 
 from shared import logs
@@ -15,6 +19,8 @@ from shared.settings import TrainerSettings, load
 from shared.store.connection import StoreConnection
 from shared.store.model_store import ModelStore
 from trainer_service.datasets.catalogue import Catalogue
+from trainer_service.datasets.upload import UploadService
+from trainer_service.datasets.upload_store import UploadStore
 from trainer_service.jobs.job_queue import JobQueue
 from trainer_service.jobs.job_service import JobService
 from trainer_service.jobs.job_store import JobStore
@@ -35,12 +41,13 @@ def main() -> None:
 
     connection = StoreConnection(settings.redis_url)
     models = ModelStore(connection)
-    catalogue = Catalogue(settings.data_dir, settings.cache_dir)
+    uploads = UploadStore(connection)
+    catalogue = Catalogue(settings.data_dir, settings.cache_dir, uploads)
     jobs = JobService(JobStore(connection), JobQueue(connection), catalogue, MAX_WATCHERS)
 
     server = Server(settings.trainer_listen, THREADS, MAX_MESSAGE_BYTES, settings.port_file)
     server.add(
-        partial(add_TrainerServiceServicer_to_server, TrainingServicer(jobs, catalogue)),
+        partial(add_TrainerServiceServicer_to_server, TrainingServicer(jobs, catalogue, UploadService(uploads))),
         trainer_service_pb2.DESCRIPTOR,
     )
     server.add(

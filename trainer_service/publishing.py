@@ -7,25 +7,30 @@ from importlib.metadata import version
 import numpy as np
 
 from shared import snapshot_codec
+from shared.blas import running_kernel
 from shared.model_version import Manifest, Provenance, SelfTest, StoredSnapshot
 from shared.network import Network
 from shared.training_spec import TrainingSpec
 from trainer_service.datasets.dataset import Dataset
 from trainer_service.training.evaluation import Evaluator
 from trainer_service.training.loop import TrainedNetwork
+from trainer_service.training.parallel import Threads
+from trainer_service.training.report import evaluation_of
 
 SELF_TEST_ROWS = 4
 LIBRARIES = ("numpy", "safetensors", "protobuf")
 
 
-def snapshot_of(trained: TrainedNetwork, spec: TrainingSpec, dataset: Dataset, job_id: str) -> StoredSnapshot:
-    """The stored form of what a job trained."""
+def snapshot_of(
+    trained: TrainedNetwork, spec: TrainingSpec, dataset: Dataset, job_id: str, versions: dict[str, str]
+) -> StoredSnapshot:
+    """The stored form of what a job trained; `versions` are those of `library_versions`."""
     provenance = Provenance(
         spec=spec,
         training_job_id=job_id,
         dataset_digest=dataset.digest,
         create_time=datetime.now(UTC),
-        library_versions=library_versions(),
+        library_versions=versions,
     )
     manifest = Manifest(
         model=spec.model,
@@ -35,6 +40,13 @@ def snapshot_of(trained: TrainedNetwork, spec: TrainingSpec, dataset: Dataset, j
         epochs=trained.epochs,
         provenance=provenance,
         self_test=self_test(trained.network, dataset),
+        evaluation=evaluation_of(
+            trained.answers,
+            dataset.test.class_ids,
+            len(dataset.class_labels),
+            trained.epochs[trained.published_epoch - 1].train_accuracy,
+        ),
+        published_epoch=trained.published_epoch,
     )
     return snapshot_codec.encode(manifest, trained.network)
 
@@ -42,16 +54,18 @@ def snapshot_of(trained: TrainedNetwork, spec: TrainingSpec, dataset: Dataset, j
 def self_test(network: Network, dataset: Dataset) -> SelfTest:
     """The first test examples with the network's answers."""
     inputs = dataset.test.examples[:SELF_TEST_ROWS]
-    evaluator = Evaluator(network.architecture, dataset.preprocessing)
+    evaluator = Evaluator(network.architecture, dataset.preprocessing, Threads(1))
     return SelfTest(inputs, evaluator.probabilities(network, inputs).copy())
 
 
-def library_versions() -> dict[str, str]:
-    """What the numbers may depend on, by name."""
+def library_versions(threads: int) -> dict[str, str]:
+    """What the weights depend on besides spec and data, by name; `threads` are those that trained."""
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
     return {
         "python": platform.python_version(),
         "machine": platform.machine(),
         "blas": f"{blas['name']} {blas['version']}",
+        "blas kernel": running_kernel(),
+        "threads": str(threads),
         **{name: version(name) for name in LIBRARIES},
     }

@@ -4,6 +4,10 @@ Run by the trainer service, or alone as `python -m trainer_service.worker`. A jo
 reason; a worker that is told to stop ends its job's process first.
 """
 
+from shared.blas import choose_kernel, running_kernel
+
+choose_kernel()  # before anything below loads NumPy
+
 import os
 import signal
 import sys
@@ -102,6 +106,7 @@ def main() -> None:
         job_monitoring_interval=HEARTBEAT_SECONDS,
         maintenance_interval=MAINTENANCE_SECONDS,
     )
+    log.info("ready", blas_kernel=running_kernel(), threads=settings.trainer_threads)
     worker.work(logging_level="WARNING")
 
 

@@ -1,21 +1,30 @@
-"""`weightcast classify`: image files, or the test examples of a data set, through the inference service."""
+"""`weightcast classify`: image files, a CSV file's rows, or a data set's test examples, by the inference service."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import numpy.typing as npt
 import typer
 from rich.markup import escape
 from rich.table import Table
 
+from client.cli.confusion import confusion_table, counts_of
+from client.cli.csv_rows import rows_of
 from client.cli.models import selector
 from client.cli.options import INFERENCE, TRAINER, AsJson, InferenceAddress, TrainerAddress, console, print_json
-from client.cli.pictures import confusion_matrix, images, images_that_fit
+from client.cli.pictures import brightness, images, images_that_fit, resized
+from client.cli.training import model_name
 from client.inference_client import InferenceClient, Prediction
 from client.trainer_client import TrainerClient
 
 BATCH_ROWS = 500
+BATCH_BYTES = 8 * 2**20
+WIDEST_IMAGE = 40
+IMAGE_DIMENSIONS = (2, 3)
+Examples = npt.NDArray[np.uint8 | np.float32]
 
 
 def classify(
@@ -23,53 +32,62 @@ def classify(
     model: Annotated[str | None, typer.Option(help="The model to ask; the data set's name, or mnist.")] = None,
     version: Annotated[str, typer.Option(help="A version's number or an alias.")] = "live",
     dataset: Annotated[str | None, typer.Option(help="Classify a data set's test examples instead of files.")] = None,
-    count: Annotated[int | None, typer.Option(help="How many of them; all if not given.", min=1)] = None,
-    top_k: Annotated[int, typer.Option(help="Classes to show for each file, best first.", min=1)] = 3,
+    csv: Annotated[
+        Path | None,
+        typer.Option(
+            help="Classify the rows of a CSV file: the model's columns in their order, without a label.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
+    count: Annotated[int | None, typer.Option(help="How many test examples; all if not given.", min=1)] = None,
+    top_k: Annotated[int, typer.Option(help="Classes to show for each file or row, best first.", min=1)] = 3,
     as_json: AsJson = False,
     inference: InferenceAddress = INFERENCE,
     trainer: TrainerAddress = TRAINER,
 ) -> None:
-    """Classifies image files, or measures the model on a data set's test examples."""
-    if bool(files) == bool(dataset):
-        raise typer.BadParameter("give either image files, or --dataset with an optional --count")
-    model = model or dataset or "mnist"
+    """Classifies image files or a table's rows, or measures the model on a data set's test examples."""
+    if [bool(files), bool(dataset), bool(csv)].count(True) != 1:
+        raise typer.BadParameter("give either image files, or --csv, or --dataset with an optional --count")
+    model = model or (model_name(dataset) if dataset else "mnist")
     with InferenceClient(inference) as client:
         if dataset:
             classify_dataset(client, trainer, dataset, count, model, version, as_json=as_json)
-            return
-        assert files is not None  # noqa: S101 - said above, for the type checker
-        prediction = client.classify(
-            model, [path.read_bytes() for path in files], version=selector(version), top_k=top_k
-        )
-    show_files(files, prediction, as_json=as_json)
+        elif csv:
+            numbers, rows = rows_of(csv)
+            answers = classify_in_batches(client, model, version, rows, top_k)[0]
+            show_answers("row", list(map(str, numbers)), answers, as_json=as_json)
+        else:
+            paths = files or []
+            answer = client.classify(
+                model, [path.read_bytes() for path in paths], version=selector(version), top_k=top_k
+            )
+            show_answers("file", list(map(str, paths)), [answer], as_json=as_json)
 
 
-def show_files(files: list[Path], prediction: Prediction, *, as_json: bool) -> None:
-    """Prints the best classes of each file."""
-    results = [
-        {
-            "file": str(path),
-            "classes": [
-                {"label": prediction.class_labels[class_id], "class_id": int(class_id), "score": float(score)}
-                for class_id, score in zip(class_ids, scores, strict=True)
-            ],
-        }
-        for path, class_ids, scores in zip(files, prediction.class_ids, prediction.scores, strict=True)
-    ]
-    if as_json:
-        served_by = {"model": prediction.model, "version": prediction.version, "digest": prediction.digest}
-        print_json({"served_by": served_by, "results": results})
-        return
-    table = Table(title=f"{prediction.model} version {prediction.version}", title_justify="left")
-    table.add_column("file")
-    for rank in range(prediction.class_ids.shape[1]):
-        table.add_column("best" if rank == 0 else f"{rank + 1}.")
-    for path, class_ids, scores in zip(files, prediction.class_ids, prediction.scores, strict=True):
-        cells = [
-            f"{escape(prediction.class_labels[class_id])}  {score:.1%}"
+def show_answers(what: str, names: Sequence[str], answers: Sequence[Prediction], *, as_json: bool) -> None:
+    """Prints the best classes of each file or row."""
+    rows = [
+        [
+            {"label": answer.class_labels[class_id], "class_id": int(class_id), "score": float(score)}
             for class_id, score in zip(class_ids, scores, strict=True)
         ]
-        table.add_row(escape(str(path)), *cells)
+        for answer in answers
+        for class_ids, scores in zip(answer.class_ids, answer.scores, strict=True)
+    ]
+    last = answers[-1]
+    if as_json:
+        results = [{what: name, "classes": classes} for name, classes in zip(names, rows, strict=True)]
+        served_by = {"model": last.model, "version": last.version, "digest": last.digest}
+        print_json({"served_by": served_by, "results": results})
+        return
+    versions = ", ".join(map(str, sorted({answer.version for answer in answers})))
+    table = Table(title=f"{last.model} version {versions}", title_justify="left")
+    table.add_column(what)
+    for rank in range(last.class_ids.shape[1]):
+        table.add_column("best" if rank == 0 else f"{rank + 1}.")
+    for name, classes in zip(names, rows, strict=True):
+        table.add_row(escape(name), *[f"{escape(str(best['label']))}  {best['score']:.1%}" for best in classes])
     console.print(table)
 
 
@@ -109,30 +127,34 @@ def classify_dataset(
         highlight=False,
     )
     labels = answers[0].class_labels
-    console.print(confusion_matrix(truth, predicted, labels))
+    console.print(confusion_table(counts_of(truth, predicted, len(labels)), labels, console.width))
     draw_mistakes(examples, truth, predicted, labels)
 
 
 def classify_in_batches(
-    client: InferenceClient, model: str, version: str, examples: np.ndarray
+    client: InferenceClient, model: str, version: str, examples: Examples, top_k: int = 1
 ) -> tuple[list[Prediction], set[int]]:
     """Every example's answer, and which versions gave them."""
+    size = max(1, min(BATCH_ROWS, BATCH_BYTES // max(1, examples[0].nbytes)))  # large images must fit one message
     answers = [
-        client.classify(model, examples[start : start + BATCH_ROWS], version=selector(version))
-        for start in range(0, len(examples), BATCH_ROWS)
+        client.classify(model, examples[start : start + size], version=selector(version), top_k=top_k)
+        for start in range(0, len(examples), size)
     ]
     return answers, {answer.version for answer in answers}
 
 
-def draw_mistakes(examples: np.ndarray, truth: np.ndarray, predicted: np.ndarray, labels: tuple[str, ...]) -> None:
-    """Draws a few examples, those that were mistaken first."""
-    if examples.ndim != 3:  # noqa: PLR2004 - rows of height × width
+def draw_mistakes(
+    examples: Examples, truth: npt.NDArray[np.int64], predicted: npt.NDArray[np.int64], labels: Sequence[str]
+) -> None:
+    """Draws a few examples, those that were mistaken first; nothing for the rows of a table."""
+    if examples.ndim - 1 not in IMAGE_DIMENSIONS:
         return
-    order = np.argsort(predicted == truth, kind="stable")[: images_that_fit(console.width, examples.shape[2])]
+    width = min(WIDEST_IMAGE, examples.shape[2])
+    order = np.argsort(predicted == truth, kind="stable")[: images_that_fit(console.width, width)]
     labels = tuple(map(escape, labels))
     captions = [
         f"{labels[truth[index]]}" if truth[index] == predicted[index]
         else f"[red]{labels[truth[index]]} taken for {labels[predicted[index]]}[/]"
         for index in order
     ]  # fmt: skip
-    console.print(images(examples[order], captions))
+    console.print(images(resized(brightness(examples[order]), width), captions))

@@ -13,8 +13,8 @@ import typer
 from rich.table import Table
 
 from client.cli.classifying import BATCH_ROWS, classify_in_batches, draw_mistakes
+from client.cli.confusion import confusion_table, counts_of
 from client.cli.options import Exit, console
-from client.cli.pictures import confusion_matrix
 from client.cli.watching import watch
 from client.errors import RpcError
 from client.inference_client import InferenceClient
@@ -121,8 +121,9 @@ def first_version(trainer: TrainerClient, inference: InferenceClient, dataset: s
     seconds = time.perf_counter() - started
     predicted = np.concatenate([answer.class_ids[:, 0] for answer in answers])
     accuracy, measured = float((predicted == truth).mean()), job.epochs[-1].test_accuracy
-    console.print(confusion_matrix(truth, predicted, answers[0].class_labels))
-    draw_mistakes(examples, truth, predicted, answers[0].class_labels)
+    labels = answers[0].class_labels
+    console.print(confusion_table(counts_of(truth, predicted, len(labels)), labels, console.width))
+    draw_mistakes(examples, truth, predicted, labels)
     console.print(
         f"{len(truth):,} examples in {len(answers)} requests of up to {BATCH_ROWS} rows: {seconds:.2f} s",
         highlight=False,

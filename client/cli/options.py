@@ -25,6 +25,7 @@ InferenceAddress = Annotated[
         "--inference", envvar="WEIGHTCAST_INFERENCE_ADDRESS", help="The inference service.", metavar="HOST:PORT"
     ),
 ]
+JobId = Annotated[str, typer.Argument(help="The job's id.", metavar="JOB")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 TRAINER = "127.0.0.1:50051"
 INFERENCE = "127.0.0.1:50052"

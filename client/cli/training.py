@@ -1,6 +1,7 @@
 """`weightcast train` and `weightcast jobs`: start training and see what became of it."""
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -9,6 +10,7 @@ from client.cli.options import (
     TRAINER,
     AsJson,
     Exit,
+    JobId,
     TrainerAddress,
     console,
     list_table,
@@ -16,44 +18,36 @@ from client.cli.options import (
     print_json,
     print_messages,
 )
+from client.cli.recipe_options import Recipe, with_recipe
+from client.cli.spec_view import job_fields, print_fields
 from client.cli.watching import epoch_table, state_name, watch
 from client.trainer_client import TrainerClient
 from shared.pb.weightcast.v1 import training_pb2
 
-jobs = typer.Typer(help="Lists, shows, watches and cancels training jobs.", no_args_is_help=True)
+jobs = typer.Typer(help="Lists, shows, watches, cancels and reproduces training jobs.", no_args_is_help=True)
 
-OPTIMIZERS = {"sgd": training_pb2.OPTIMIZER_SGD, "adam": training_pb2.OPTIMIZER_ADAM}
-JobId = Annotated[str, typer.Argument(help="The job's id.", metavar="JOB")]
+DIGEST_SHOWN = 12
+NO_NAME = re.compile(r"[^a-z0-9]+")
+MAX_NAME = 63
 
 
+@with_recipe
 def train(
+    recipe: Recipe,
     model: Annotated[
         str | None, typer.Option(help="The model to publish to; the data set's name if not given.")
     ] = None,
-    dataset: Annotated[str, typer.Option(help="The data set to learn from: mnist or digits.")] = "mnist",
-    hidden: Annotated[
-        str | None, typer.Option(help="Units of each hidden layer, e.g. 512,256; none means softmax regression.")
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training data.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Examples per update.")] = None,
-    optimizer: Annotated[Literal["sgd", "adam"], typer.Option(help="How gradients change the weights.")] = "adam",
-    learning_rate: Annotated[float | None, typer.Option(help="The optimizer's step size.")] = None,
-    seed: Annotated[int | None, typer.Option(help="The same seed gives the same weights.")] = None,
+    dataset: Annotated[
+        str, typer.Option(help="What to learn from: a name in `weightcast datasets list`, or openml:NAME.")
+    ] = "mnist",
     request_id: Annotated[str, typer.Option(help="The same id again gives the same job.")] = "",
     watching: Annotated[bool, typer.Option("--watch", "-w", help="Follow the job to its end.")] = False,
     as_json: AsJson = False,
     trainer: TrainerAddress = TRAINER,
 ) -> None:
     """Starts a training job; with --watch, follows it and exits 1 if it does not succeed."""
-    spec = training_pb2.TrainingSpec(
-        model=dataset if model is None else model, dataset=dataset, optimizer=OPTIMIZERS[optimizer]
-    )
-    if hidden is not None:
-        spec.network.CopyFrom(network_of(hidden))
-    numbers = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
-    for name, value in numbers.items():
-        if value is not None:
-            set_number(spec, name, value)
+    spec = training_pb2.TrainingSpec(model=model_name(dataset) if model is None else model, dataset=dataset)
+    recipe.write(spec)
     with TrainerClient(trainer) as client:
         job = client.create_job(spec, request_id)
         if not watching:
@@ -65,23 +59,9 @@ def train(
         follow(client, job.id, as_json=as_json)
 
 
-def set_number(spec: training_pb2.TrainingSpec, name: str, value: float) -> None:
-    """Sets a field of the spec; what the message cannot hold is wrong usage, what it can is the service's to judge."""
-    try:
-        setattr(spec, name, value)
-    except ValueError:
-        raise typer.BadParameter(f"got {value}, which is too large", param_hint=f"--{name.replace('_', '-')}") from None
-
-
-def network_of(text: str) -> training_pb2.DenseNetwork:
-    """512,256 as a network; none as one without hidden layers."""
-    try:
-        sizes = [] if text == "none" else [int(units) for units in text.split(",")]
-        return training_pb2.DenseNetwork(hidden_layer_sizes=sizes)
-    except ValueError:
-        raise typer.BadParameter(
-            f"got {text!r}, expected numbers such as 512,256, or none", param_hint="--hidden"
-        ) from None
+def model_name(dataset: str) -> str:
+    """The model of a data set for which none is named: openml:Iris_2 gives iris-2."""
+    return NO_NAME.sub("-", dataset.rpartition(":")[2].lower()).strip("-")[:MAX_NAME]
 
 
 def follow(client: TrainerClient, job_id: str, *, as_json: bool) -> None:
@@ -94,11 +74,18 @@ def follow(client: TrainerClient, job_id: str, *, as_json: bool) -> None:
     if as_json:
         print_json(message_dict(job))
     elif job.state == training_pb2.TrainingJob.STATE_SUCCEEDED:
-        console.print(f"published {job.spec.model} version {job.version}, digest {job.digest[:12]}")
+        console.print(result_text(job), highlight=False, soft_wrap=True)
     else:
         console.print(f"[red]{state_name(job)}[/] {escape(job.error_message)}", highlight=False)
     if job.state != training_pb2.TrainingJob.STATE_SUCCEEDED:
         raise typer.Exit(Exit.FAILED)
+
+
+def result_text(job: training_pb2.TrainingJob) -> str:
+    """What a job that succeeded has given."""
+    if job.version:
+        return f"published {job.spec.model} version {job.version}, digest {job.digest[:DIGEST_SHOWN]}"
+    return f"trained and not published, as asked; weights SHA-256 {job.weights_digest}"
 
 
 @jobs.command("list")
@@ -136,9 +123,11 @@ def show_job(job_id: JobId, as_json: AsJson = False, trainer: TrainerAddress = T
         print_json(message_dict(job))
         return
     console.print(f"job {job.id} {state_name(job)} {job.error_message}", highlight=False, markup=False)
-    console.print(str(job.spec).strip(), markup=False)
+    print_fields(console, job_fields(job))
     if job.version:
-        console.print(f"published {job.spec.model} version {job.version}, digest {job.digest}")
+        console.print(
+            f"published {job.spec.model} version {job.version}, digest {job.digest}", highlight=False, soft_wrap=True
+        )
     console.print(epoch_table(job.epochs))
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from rich import box
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -12,6 +13,7 @@ from shared.pb.weightcast.v1 import training_pb2
 from shared.pb.weightcast.v1.trainer_service_pb2 import WatchTrainingJobResponse
 
 EPOCHS_SHOWN = 10  # a live display must fit the terminal; `jobs show` lists them all
+ALL_HEADINGS = 10
 STATES = training_pb2.TrainingJob.State
 
 
@@ -87,27 +89,38 @@ class JobView:
                 self._console.print(f"job {event.job.id} {state_name(event.job)}", highlight=False)
             case "epoch":
                 epoch = event.epoch
+                validated = epoch.HasField("validation_accuracy")
+                validation = f"validation {epoch.validation_accuracy:.2%}  " if validated else ""
                 self._console.print(
                     f"epoch {epoch.epoch}/{self.job.spec.epochs}  loss {epoch.train_loss:.4f}  "
-                    f"train {epoch.train_accuracy:.2%}  test {epoch.test_accuracy:.2%}  "
+                    f"train {epoch.train_accuracy:.2%}  {validation}test {epoch.test_accuracy:.2%}  "
                     f"{epoch.samples_per_second:,.0f} samples/s",
                     highlight=False,
+                    soft_wrap=True,
                 )
 
 
-def epoch_table(epochs: Iterable[training_pb2.EpochMetrics]) -> Table:
-    """What each epoch measured; the gap says how much of what was learned is memory."""
-    table = Table()
-    for heading in ("epoch", "train loss", "test loss", "train accuracy", "test accuracy", "gap", "samples/s"):
-        table.add_column(heading, justify="right")
+def epoch_table(epochs: Iterable[training_pb2.EpochMetrics], published: int = 0) -> Table:
+    """What each epoch measured; the gap says how much of what was learned is memory. `published` is marked.
+
+    Validation and a learning rate that changes have columns only where there are such.
+    """
+    epochs = list(epochs)
+    validated = any(epoch.HasField("validation_loss") for epoch in epochs)
+    scheduled = len({epoch.learning_rate for epoch in epochs}) > 1
+    headings = ["epoch", "train loss", *["valid. loss"] * validated, "test loss", "train accuracy"]
+    headings += [*["valid. accuracy"] * validated, "test accuracy", "gap", *["learn. rate"] * scheduled, "samples/s"]
+    # Padded where all columns fit into 80 characters nevertheless.
+    padding = (0, 1, 0, 0) if len(headings) < ALL_HEADINGS else (0, 0, 0, 0)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=padding)
+    for heading in headings:
+        table.add_column(heading.replace(" ", "\n"), justify="right")
     for epoch in epochs:
-        table.add_row(
-            str(epoch.epoch),
-            f"{epoch.train_loss:.4f}",
-            f"{epoch.test_loss:.4f}",
-            f"{epoch.train_accuracy:.2%}",
-            f"{epoch.test_accuracy:.2%}",
-            f"{epoch.train_accuracy - epoch.test_accuracy:+.2%}",
-            f"{epoch.samples_per_second:,.0f}",
-        )
+        cells = [f"{'▸' if epoch.epoch == published else ''}{epoch.epoch}", f"{epoch.train_loss:.4f}"]
+        cells += [f"{epoch.validation_loss:.4f}"] * validated
+        cells += [f"{epoch.test_loss:.4f}", f"{epoch.train_accuracy:.2%}"]
+        cells += [f"{epoch.validation_accuracy:.2%}"] * validated
+        cells += [f"{epoch.test_accuracy:.2%}", f"{epoch.train_accuracy - epoch.test_accuracy:+.2%}"]
+        cells += [f"{epoch.learning_rate:.2g}"] * scheduled
+        table.add_row(*cells, f"{epoch.samples_per_second:,.0f}")
     return table

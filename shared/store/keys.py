@@ -85,3 +85,31 @@ class JobKeys:
     def events(self) -> str:
         """Stream: the job's history, each entry a serialized WatchTrainingJobResponse."""
         return f"weightcast:{{_jobs}}:events:{self.job_id}"
+
+
+@dataclass(frozen=True)
+class DatasetKeys:
+    """The keys of uploaded data sets; all share one hash tag, so that a script can store or remove one at once.
+
+    No model can be called `_datasets`. What two names share is stored once: a name leads to a digest, a digest to data.
+    """
+
+    digest: str
+
+    DIGESTS = "weightcast:{_datasets}:digests"  # hash: name → digest of its data
+    RECORDS = "weightcast:{_datasets}:records"  # hash: name → serialized Dataset
+
+    @staticmethod
+    def arriving(upload: str) -> str:
+        """Hash as `data`, while it arrives under a random word; it expires if whoever sent it vanishes."""
+        return f"weightcast:{{_datasets}}:arriving:{upload}"
+
+    @property
+    def data(self) -> str:
+        """Hash, place → a part of the safetensors file with examples and labels; the places count from 0."""
+        return f"weightcast:{{_datasets}}:data:{self.digest}"
+
+    @property
+    def names(self) -> str:
+        """Set: the names that have this data. When the last one goes, so does the data."""
+        return f"weightcast:{{_datasets}}:names:{self.digest}"

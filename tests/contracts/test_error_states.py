@@ -74,6 +74,7 @@ def test_what_may_be_tried_again_says_so_and_when(own_stack: LocalStack, refusal
             "list": lambda: trainer.ListTrainingJobs(pb.ListTrainingJobsRequest()),
             "cancel": lambda: trainer.CancelTrainingJob(pb.CancelTrainingJobRequest(job_id="x")),
             "watch": lambda: list(trainer.WatchTrainingJob(pb.WatchTrainingJobRequest(job_id="x"))),
+            "data sets": lambda: trainer.ListDatasets(pb.ListDatasetsRequest()),
             "models": lambda: registry.ListModels(registry_pb.ListModelsRequest()),
             "model": lambda: registry.GetModel(registry_pb.GetModelRequest(model="digits")),
         }
@@ -84,7 +85,8 @@ def test_what_may_be_tried_again_says_so_and_when(own_stack: LocalStack, refusal
             assert refusal.retry_seconds >= 1
             assert "redis.sock" in refusal.message
             assert "WEIGHTCAST_REDIS_URL" in refusal.message
-        assert len(trainer.ListDatasets(pb.ListDatasetsRequest()).datasets) == 2  # what needs no store is answered
+        digits = trainer.GetDataset(pb.GetDatasetRequest(name="digits")).dataset  # what needs no store is answered
+        assert (digits.name, digits.test_size) == ("digits", 360)
 
 
 def test_too_many_watches_are_refused_and_everything_else_still_answers(

@@ -186,7 +186,7 @@ TRAIN = [
     Bad("a million units", create(hidden=[10**6]), fields=(f"{LAYERS}[0]",), words=("1000000", "8192")),
     Bad("a layer of none", create(hidden=[8, 0]), fields=(f"{LAYERS}[1]",), words=("0", "8192")),
     Bad("too many layers", create(hidden=[1] * 17), fields=(LAYERS,), words=("17", "16")),
-    Bad("too many weights", create(hidden=[8192] * 3), fields=(LAYERS,), words=(str(2 * 8192**2), str(2**25))),
+    Bad("too many weights", create(hidden=[8192] * 3), fields=("spec.layers",), words=("weights", str(2**25))),
     Bad("an empty batch size", create(batch_size=0), fields=("spec.batch_size",), words=("0", "65536")),
     Bad("a negative rate", create(learning_rate=-1), fields=("spec.learning_rate",), words=("-1", "10")),
     Bad("a rate of 0", create(learning_rate=0), fields=("spec.learning_rate",), words=("0", "10")),

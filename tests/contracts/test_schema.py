@@ -168,10 +168,6 @@ LATER: dict[str, Callable[[TrainerClient, InferenceClient], object]] = {
     "ClassifyStream": lambda _, inference: list(
         inference.stub.ClassifyStream(iter([inference_service_pb2.ClassifyStreamRequest()]), timeout=TIMEOUT_SECONDS)
     ),
-    "UploadDataset": lambda trainer, _: trainer.stub.UploadDataset(
-        iter([trainer_service_pb2.UploadDatasetRequest(chunk=b"x")]), timeout=TIMEOUT_SECONDS
-    ),
-    "DeleteDataset": lambda trainer, _: trainer.stub.DeleteDataset(trainer_service_pb2.DeleteDatasetRequest(name="x")),
     "PromoteModelVersion": lambda trainer, _: trainer.registry.PromoteModelVersion(
         model_registry_service_pb2.PromoteModelVersionRequest(model="digits", version=1)
     ),

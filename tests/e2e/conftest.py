@@ -1,7 +1,13 @@
-"""What the end-to-end tests share: stacks of their own settings, training by RPC, and waiting with a deadline."""
+"""What the end-to-end tests share: stacks of their own settings, training by RPC, waiting, the command in a shell."""
 
+import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
@@ -11,6 +17,8 @@ from client.trainer_client import TrainerClient
 from shared.pb.weightcast.v1 import training_pb2
 
 POLL_SECONDS = 0.02
+WEIGHTCAST = str(Path(sys.executable).with_name("weightcast"))
+COMMAND_SECONDS = 60
 
 
 class Training(Protocol):
@@ -81,3 +89,73 @@ def idle_stack() -> Iterator[LocalStack]:
     yield stack
     stack.stop()
     stack.remove_files()
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run of the command gave."""
+
+    code: int
+    out: str
+    err: str
+
+    def json(self) -> Any:  # noqa: ANN401 - any document
+        """Standard output as one JSON document; nothing may have gone wrong."""
+        assert self.code == 0, self.err
+        return json.loads(self.out)
+
+    def refused(self, code: int, *words: str) -> None:
+        """Checks that it was refused with this exit code and told so, in words and not in a traceback."""
+        told = " ".join(self.err.split())
+        assert self.code == code, told
+        assert "Traceback" not in told
+        assert [word for word in words if word not in told] == [], told
+
+
+@dataclass(frozen=True)
+class Shell:
+    """A shell whose settings name a stack."""
+
+    environment: dict[str, str]
+    folder: Path
+
+    def __call__(self, *arguments: str, width: int | None = 200) -> Result:
+        """Runs the command with nothing attached to it."""
+        environment = {**self.environment, **({"COLUMNS": str(width)} if width else {})}
+        done = subprocess.run(
+            [WEIGHTCAST, *arguments],
+            env=environment,
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS,
+            check=False,
+        )
+        return Result(done.returncode, done.stdout, done.stderr)
+
+
+def environment_for(stack: LocalStack) -> dict[str, str]:
+    """What a user's shell would have, with the services where this stack runs them."""
+    plain = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in {"COLUMNS", "FORCE_COLOR"} and not name.startswith("WEIGHTCAST_")
+    }
+    addresses = {
+        "WEIGHTCAST_TRAINER_ADDRESS": stack.trainer.address,
+        "WEIGHTCAST_INFERENCE_ADDRESS": stack.inference.address,
+    }
+    return {**plain, **addresses}
+
+
+@pytest.fixture(scope="session")
+def shell_for() -> Callable[[LocalStack, Path], Shell]:
+    """Makes a shell for a stack, in a folder."""
+    return lambda stack, folder: Shell(environment_for(stack), folder)
+
+
+@pytest.fixture
+def shell(stack: LocalStack, tmp_path: Path) -> Shell:
+    """A shell for the module's stack, in a folder of this test's own."""
+    return Shell(environment_for(stack), tmp_path)

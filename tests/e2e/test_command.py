@@ -1,22 +1,10 @@
 """The command `weightcast` as people and scripts use it: a process with output, messages and exit codes."""
 
-import json
-import os
-import re
-import shutil
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil  # type: ignore[import-untyped]
 import pytest
 from PIL import Image
 from safetensors.numpy import load_file
@@ -26,79 +14,18 @@ from client.local_stack import LocalStack
 from client.trainer_client import TrainerClient
 from shared.pb.weightcast.v1 import training_pb2
 
-WEIGHTCAST = str(Path(sys.executable).with_name("weightcast"))
-COMMAND_SECONDS = 60
 COMMANDS = (
     *("", "up", "demo", "train", "jobs", "jobs list", "jobs show", "jobs watch", "jobs cancel", "models"),
-    *("models list", "models versions", "models show", "models download", "classify", "doctor"),
+    *("models list", "models versions", "models show", "models download", "classify", "doctor", "jobs reproduce"),
+    *("datasets", "datasets list", "datasets show", "datasets add", "datasets rm"),
 )
 NOWHERE = ("--trainer", "127.0.0.1:1")
+# conftest.py's Shell and Result, and what makes a shell; test folders are no packages to import them from.
+Shell = Any
+Result = Any
+ShellFor = Callable[..., Any]
 Spec = Callable[..., training_pb2.TrainingSpec]
 Until = Callable[..., None]
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a run of the command gave."""
-
-    code: int
-    out: str
-    err: str
-
-    def json(self) -> Any:  # noqa: ANN401 - any document
-        """Standard output as one JSON document; nothing may have gone wrong."""
-        assert self.code == 0, self.err
-        return json.loads(self.out)
-
-    def refused(self, code: int, *words: str) -> None:
-        """Checks that it was refused with this exit code and told so, in words and not in a traceback."""
-        told = " ".join(self.err.split())
-        assert self.code == code, told
-        assert "Traceback" not in told
-        assert [word for word in words if word not in told] == [], told
-
-
-@dataclass(frozen=True)
-class Shell:
-    """A shell whose settings name a stack."""
-
-    environment: dict[str, str]
-    folder: Path
-
-    def __call__(self, *arguments: str, width: int | None = 200) -> Result:
-        """Runs the command with nothing attached to it."""
-        environment = {**self.environment, **({"COLUMNS": str(width)} if width else {})}
-        done = subprocess.run(
-            [WEIGHTCAST, *arguments],
-            env=environment,
-            cwd=self.folder,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_SECONDS,
-            check=False,
-        )
-        return Result(done.returncode, done.stdout, done.stderr)
-
-
-def environment_for(stack: LocalStack) -> dict[str, str]:
-    """What a user's shell would have, with the services where this stack runs them."""
-    plain = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in {"COLUMNS", "FORCE_COLOR"} and not name.startswith("WEIGHTCAST_")
-    }
-    addresses = {
-        "WEIGHTCAST_TRAINER_ADDRESS": stack.trainer.address,
-        "WEIGHTCAST_INFERENCE_ADDRESS": stack.inference.address,
-    }
-    return {**plain, **addresses}
-
-
-@pytest.fixture
-def shell(stack: LocalStack, tmp_path: Path) -> Shell:
-    """A shell for the module's stack, in a folder of this test's own."""
-    return Shell(environment_for(stack), tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -159,13 +86,13 @@ def test_train_takes_every_part_of_a_spec(shell: Shell) -> None:
     first, second = shell("train", *arguments).json(), shell("train", *arguments).json()
     assert first["id"] == second["id"]
     spec = first["spec"]
-    assert spec["network"]["hidden_layer_sizes"] == [12, 8]
+    assert [layer["dense"]["units"] for layer in spec["layers"]] == [12, 8]
     assert (spec["epochs"], spec["batch_size"], spec["optimizer"]) == (2, 64, "OPTIMIZER_SGD")
     assert (spec["learning_rate"], spec["seed"]) == (0.5, "9")
     plain = shell(
         "train", "--dataset", "digits", "--model", "spec", "--hidden", "none", "--epochs", "1", "--json"
     ).json()
-    assert plain["spec"]["network"]["hidden_layer_sizes"] == []
+    assert plain["spec"]["layers"] == []
 
 
 def test_jobs_are_listed_shown_watched_and_cancelled(
@@ -267,10 +194,13 @@ TRACEBACKS = {
 
 @pytest.fixture(scope="module")
 def wrong_results(
-    stack: LocalStack, job: training_pb2.TrainingJob, tmp_path_factory: pytest.TempPathFactory
+    stack: LocalStack,
+    job: training_pb2.TrainingJob,
+    shell_for: ShellFor,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Result]:
     """What each wrong command gave; run side by side, for each takes a process."""
-    wrong_shell = Shell(environment_for(stack), tmp_path_factory.mktemp("wrong"))
+    wrong_shell = shell_for(stack, tmp_path_factory.mktemp("wrong"))
     (wrong_shell.folder / "text.png").write_text("not a picture")
     commands = {**WRONG, **TRACEBACKS}
     with ThreadPoolExecutor(4) as pool:
@@ -295,106 +225,6 @@ def test_no_input_ends_in_a_traceback(wrong_results: dict[str, Result], name: st
 def test_what_came_is_shown_as_it_came(shell: Shell) -> None:
     """Square brackets in a message are text."""
     shell("train", "--dataset", "digits", "--model", "[bold]x").refused(2, "[bold]x")
-
-
-def start_up(shell: Shell) -> subprocess.Popen[str]:
-    """`weightcast up` on free ports."""
-    return subprocess.Popen(
-        [WEIGHTCAST, "up", "--trainer-listen", "127.0.0.1:0", "--inference-listen", "127.0.0.1:0"],
-        env=shell.environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        start_new_session=True,
-    )
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_up_runs_everything_until_it_is_told_to_stop(shell: Shell, number: signal.Signals) -> None:
-    """It names both addresses, which work; then it exits 0, and no process and no file is left behind."""
-    with start_up(shell) as up:
-        assert up.stdout is not None
-        told = ""
-        while "Ctrl-C" not in told:
-            line = up.stdout.readline()
-            assert line, f"it ended: {told}"
-            told += line
-        addresses = dict(re.findall(r"(trainer|inference) +(\S+)", told))
-        processes = psutil.Process(up.pid).children(recursive=True)
-        told_where = [process.environ().get("WEIGHTCAST_PORT_FILE") for process in processes]
-        (folder,) = {Path(file).parent for file in told_where if file}
-        assert (folder / "redis.sock").exists()
-        assert shell("jobs", "list", "--trainer", addresses["trainer"], "--json").json() == []
-        up.send_signal(number)
-        assert up.wait(30) == 0
-    assert len(processes) >= 4  # Redis, trainer, its worker, inference
-    assert [process.pid for process in processes if process.is_running()] == []
-    assert not folder.exists()
-
-
-@dataclass(frozen=True)
-class FailedStart:
-    """What `weightcast up` with a port that is taken told and left behind."""
-
-    result: Result
-    address: str
-    processes: list[psutil.Process]
-    folders: set[Path]
-
-
-def port_file_of(process: psutil.Process) -> str:
-    """The file that a service was told to write its port to, empty for other processes and those that are gone."""
-    try:
-        return str(process.environ().get("WEIGHTCAST_PORT_FILE", ""))
-    except psutil.Error:
-        return ""
-
-
-@pytest.fixture(scope="module")
-def failed_start(stack: LocalStack) -> Iterator[FailedStart]:
-    """Starts everything where the inference service's port is taken, and notes what was started on the way."""
-    started: set[psutil.Process] = set()
-    files: set[str] = set()
-    listen = ("--trainer-listen", "127.0.0.1:0", "--inference-listen", stack.inference.address)
-    with subprocess.Popen(
-        [WEIGHTCAST, "up", *listen],
-        env=environment_for(stack),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as up:
-        watched = psutil.Process(up.pid)
-        while up.poll() is None:
-            with suppress(psutil.NoSuchProcess):  # it may end right now
-                started |= set(watched.children(recursive=True))
-            files |= {port_file_of(process) for process in started}
-            time.sleep(0.01)
-        assert up.stderr is not None
-        result = Result(up.returncode, "", up.stderr.read())
-    folders = {Path(file).parent for file in files if file}
-    yield FailedStart(result, stack.inference.address, list(started), folders)
-    for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def test_up_that_cannot_start_says_why_and_leaves_no_process(failed_start: FailedStart) -> None:
-    """A port that is taken: exit 1 naming the service and the address, and what had started is stopped."""
-    told = " ".join(failed_start.result.err.split())
-    assert failed_start.result.code == 1
-    assert "inference_service ended while starting" in told
-    assert failed_start.address in told
-    assert len(failed_start.processes) >= 3  # Redis, trainer, inference
-    assert [process.pid for process in failed_start.processes if process.is_running()] == []
-
-
-def test_up_that_cannot_start_leaves_no_files(failed_start: FailedStart) -> None:
-    """Its folder is removed: its services told the terminal what went wrong, and no message names the folder."""
-    assert len(failed_start.folders) == 1
-    (folder,) = failed_start.folders
-    assert str(folder) not in failed_start.result.err
-    assert not folder.exists()
 
 
 def test_the_demo_holds_on_digits(shell: Shell) -> None:

@@ -15,7 +15,7 @@ from client.local_stack import LocalStack
 from client.traffic import Traffic
 from shared import snapshot_codec
 from shared.model_version import Manifest, Provenance, SelfTest, StoredSnapshot
-from shared.network import Activation, Architecture, Network
+from shared.network import Architecture, Network
 from shared.preprocessing import Preprocessing
 from shared.store.connection import StoreConnection
 from shared.store.model_store import ModelStore
@@ -42,9 +42,9 @@ class Version:
 def plain_probabilities(network: Network, features: np.ndarray) -> npt.NDArray[np.float64]:
     """Float64 (rows, classes)."""
     outputs = features.astype(np.float64)
-    for layer, weight, bias in network.layers:
-        outputs = outputs @ weight.astype(np.float64) + bias
-        if layer.activation is Activation.RELU:
+    for index, layer in enumerate(network.layers, start=1):
+        outputs = outputs @ layer.weight.astype(np.float64) + layer.bias
+        if index < len(network.layers):  # all but the last layer are ReLU
             outputs = np.maximum(outputs, 0)
     exponentials = np.exp(outputs - outputs.max(axis=1, keepdims=True))
     return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))

@@ -11,18 +11,36 @@ from typing import cast
 import pytest
 
 from shared.errors import CapacityError, InvalidInputError, NotFoundError, WrongStateError
+from shared.layers import Activation, Dense
+from shared.spec_codec import spec_to_proto
 from shared.store.connection import StoreConnection
 from shared.training_spec import EpochMetrics, TrainingSpec
 from trainer_service.datasets.catalogue import Catalogue
+from trainer_service.datasets.upload_store import UploadStore
 from trainer_service.jobs.job import JobState, TrainingJob, ended
 from trainer_service.jobs.job_queue import JobQueue, training_queue
 from trainer_service.jobs.job_service import JobService
 from trainer_service.jobs.job_store import JobStore, RecordedEvent
+from trainer_service.presets import SpecRequest
+from trainer_service.spec_request import spec_request
 from trainer_service.training.loop import Progress
 
-SPEC = TrainingSpec(model="tiny", dataset="digits", seed=7, hidden_layer_sizes=(8, 4), epochs=3, learning_rate=0.25)
+SPEC = TrainingSpec(
+    model="tiny",
+    dataset="digits",
+    seed=7,
+    preset="mlp",
+    layers=(Dense(8, Activation.RELU), Dense(4, Activation.RELU)),
+    epochs=3,
+    learning_rate=0.25,
+)
 CREATED = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
 FINAL_STATES = [state for state in JobState if state.is_final]
+
+
+def asked(spec: TrainingSpec) -> SpecRequest:
+    """What a client asks for who sets every field."""
+    return spec_request(spec_to_proto(spec))
 
 
 def epoch(number: int) -> EpochMetrics:
@@ -44,7 +62,7 @@ def store(connection: StoreConnection) -> JobStore:
 @pytest.fixture
 def service(connection: StoreConnection, store: JobStore, tmp_path: Path) -> JobService:
     """The jobs as users see them, with room for two watchers."""
-    return JobService(store, JobQueue(connection), Catalogue(None, tmp_path), max_watchers=2)
+    return JobService(store, JobQueue(connection), Catalogue(None, tmp_path, UploadStore(connection)), max_watchers=2)
 
 
 def queued_ids(connection: StoreConnection) -> list[str]:
@@ -117,7 +135,7 @@ def test_a_final_state_is_never_left(store: JobStore, final: JobState) -> None:
 
 def test_creating_a_job_stores_and_queues_it(connection: StoreConnection, store: JobStore, service: JobService) -> None:
     """What comes back is what is stored: QUEUED, with its spec, and in the queue once."""
-    job = service.create(SPEC)
+    job = service.create(asked(SPEC))
     assert (job.state, job.spec) == (JobState.QUEUED, SPEC)
     assert store.get(job.id) == job
     assert queued_ids(connection) == [job.id]
@@ -126,14 +144,14 @@ def test_creating_a_job_stores_and_queues_it(connection: StoreConnection, store:
 def test_what_cannot_be_trained_is_not_stored(connection: StoreConnection, service: JobService) -> None:
     """A bad spec, request id or data set leaves neither a job nor a place in the queue."""
     with pytest.raises(InvalidInputError) as caught:
-        service.create(replace(SPEC, epochs=0, batch_size=0), "x" * 65)
+        service.create(asked(replace(SPEC, epochs=0, batch_size=0)), "x" * 65)
     assert [violation.field for violation in caught.value.violations] == [
         "spec.epochs",
         "spec.batch_size",
         "request_id",
     ]
     with pytest.raises(NotFoundError, match="digits, mnist"):
-        service.create(replace(SPEC, dataset="nope"), "x")
+        service.create(asked(replace(SPEC, dataset="nope")), "x")
     assert service.newest(0, 10) == []
     assert queued_ids(connection) == []
 
@@ -141,16 +159,16 @@ def test_what_cannot_be_trained_is_not_stored(connection: StoreConnection, servi
 def test_the_same_request_id_gives_the_same_job(connection: StoreConnection, service: JobService) -> None:
     """Twenty callers at once get one job, queued once; another id gives another."""
     with ThreadPoolExecutor(20) as pool:
-        created = set(pool.map(lambda _: service.create(SPEC, "same").id, range(20)))
+        created = set(pool.map(lambda _: service.create(asked(SPEC), "same").id, range(20)))
     assert len(created) == 1
     assert queued_ids(connection) == list(created)
-    assert service.create(SPEC, "other").id not in created
+    assert service.create(asked(SPEC), "other").id not in created
     assert len(service.newest(0, 10)) == 2
 
 
 def test_without_a_request_id_every_call_creates_a_job(service: JobService) -> None:
     """No id is not an id that all share."""
-    assert service.create(SPEC).id != service.create(SPEC).id
+    assert service.create(asked(SPEC)).id != service.create(asked(SPEC)).id
 
 
 def test_a_job_that_was_stored_and_not_queued_is_queued_by_the_repeated_create(
@@ -159,7 +177,7 @@ def test_a_job_that_was_stored_and_not_queued_is_queued_by_the_repeated_create(
     """A trainer that died between the two steps leaves nothing that sending the request again does not mend."""
     store.create(job_with("a"), "request")
     assert queued_ids(connection) == []
-    assert service.create(SPEC, "request").id == "a"
+    assert service.create(asked(SPEC), "request").id == "a"
     assert queued_ids(connection) == ["a"]
 
 
@@ -167,15 +185,15 @@ def test_a_repeated_create_does_not_queue_a_job_that_has_ended(
     connection: StoreConnection, service: JobService
 ) -> None:
     """It gives the job as it stands."""
-    job = service.create(SPEC, "request")
+    job = service.create(asked(SPEC), "request")
     service.cancel(job.id)
-    assert service.create(SPEC, "request").state is JobState.CANCELLED
+    assert service.create(asked(SPEC), "request").state is JobState.CANCELLED
     assert queued_ids(connection) == []
 
 
 def test_cancelling_a_queued_job_ends_it_at_once(connection: StoreConnection, service: JobService) -> None:
     """It is CANCELLED, with the time it ended, and no worker will find it; its neighbours stay."""
-    first, second = service.create(SPEC), service.create(SPEC)
+    first, second = service.create(asked(SPEC)), service.create(asked(SPEC))
     cancelled = service.cancel(first.id)
     assert cancelled.state is JobState.CANCELLED
     assert cancelled.end_time is not None
@@ -185,7 +203,7 @@ def test_cancelling_a_queued_job_ends_it_at_once(connection: StoreConnection, se
 
 def test_cancelling_a_running_job_asks_for_it(store: JobStore, service: JobService) -> None:
     """The job stays RUNNING until its worker looks; asking twice is no error."""
-    job = service.create(SPEC)
+    job = service.create(asked(SPEC))
     running = replace(job, state=JobState.RUNNING)
     store.replace(JobState.QUEUED, running, running)
     assert not store.is_cancel_requested(job.id)
@@ -242,7 +260,7 @@ def test_a_watch_resumes_after_any_cursor_without_loss_or_repeat(service: JobSer
 
 def test_a_watch_sees_what_happens_while_it_watches(store: JobStore, service: JobService) -> None:
     """It waits for events that are still to come, and ends with the job."""
-    job = service.create(SPEC)
+    job = service.create(asked(SPEC))
     watch = service.watch(job.id, "", lambda: True)
     assert next(watch).event == job
     running, over = replace(job, state=JobState.RUNNING), ended(job, JobState.FAILED, error_message="why")
@@ -255,14 +273,14 @@ def test_a_watch_sees_what_happens_while_it_watches(store: JobStore, service: Jo
 
 def test_a_watch_whose_client_has_gone_ends(service: JobService) -> None:
     """Nobody holds a thread for a job that goes on."""
-    job = service.create(SPEC)
+    job = service.create(asked(SPEC))
     answers = iter([True, True, False])
     assert [recorded.event for recorded in drain(service.watch(job.id, "", lambda: next(answers)))] == [job]
 
 
 def test_more_watchers_than_allowed_are_refused_until_one_ends(service: JobService) -> None:
     """TOO_MANY_WATCHERS, with the limit; a watch that was closed makes room, and so does one that was refused."""
-    job = service.create(SPEC)
+    job = service.create(asked(SPEC))
     first, second = (
         cast("Generator[RecordedEvent, None, None]", service.watch(job.id, "", lambda: True)) for _ in range(2)
     )
@@ -282,7 +300,7 @@ def test_more_watchers_than_allowed_are_refused_until_one_ends(service: JobServi
 
 def test_a_long_history_is_replayed_whole(store: JobStore, service: JobService) -> None:
     """More events than one read returns arrive in order and none is lost."""
-    job = service.create(SPEC)
+    job = service.create(asked(SPEC))
     running = replace(job, state=JobState.RUNNING)
     store.replace(JobState.QUEUED, running, running)
     for number in range(1, 1200):
@@ -295,7 +313,7 @@ def test_a_long_history_is_replayed_whole(store: JobStore, service: JobService) 
 
 def test_no_job_id_a_client_makes_up_names_another_key(connection: StoreConnection, service: JobService) -> None:
     """Whatever is asked for as a job, only jobs are found, though other keys lie beside them."""
-    job = service.create(SPEC, "request")
+    job = service.create(asked(SPEC), "request")
     keys = [key.decode() for key in connection.command("KEYS", "weightcast:*")]
     made_up = {part for key in keys for cut in range(key.count(":") + 1) for part in [key.split(":", cut)[-1]]} - {
         job.id

@@ -14,24 +14,37 @@ import pytest
 from client.embedded_redis import EmbeddedRedis
 from shared import snapshot_codec
 from shared.errors import NotFoundError
+from shared.layers import Activation, Dense
 from shared.model_version import VersionRef
 from shared.pb.weightcast.v1 import model_pb2
+from shared.recipe import Optimizer
+from shared.spec_codec import spec_to_proto
 from shared.store.connection import StoreConnection
 from shared.store.keys import MODELS
 from shared.store.model_store import ModelStore
-from shared.training_spec import Optimizer, TrainingSpec
+from shared.training_spec import TrainingSpec
 from trainer_service.datasets.catalogue import Catalogue
 from trainer_service.datasets.dataset import Dataset
+from trainer_service.datasets.upload_store import UploadStore
 from trainer_service.jobs.job import JobState, TrainingJob
 from trainer_service.jobs.job_queue import JobQueue
 from trainer_service.jobs.job_service import JobService
 from trainer_service.jobs.job_store import JobStore
 from trainer_service.jobs.run_job import JobRun
+from trainer_service.presets import SpecRequest
+from trainer_service.spec_request import spec_request
 from trainer_service.worker import close_job
 
-SPEC = TrainingSpec(model="tiny", dataset="digits", seed=7, hidden_layer_sizes=(16,), epochs=2)
-LONG = replace(SPEC, epochs=1000, hidden_layer_sizes=(512, 512))
+SPEC = TrainingSpec(
+    model="tiny", dataset="digits", seed=7, preset="mlp", layers=(Dense(16, Activation.RELU),), epochs=2
+)
+LONG = replace(SPEC, epochs=1000, layers=(Dense(512, Activation.RELU),) * 2)
 Until = Callable[..., None]
+
+
+def asked(spec: TrainingSpec) -> SpecRequest:
+    """What a client asks for who sets every field."""
+    return spec_request(spec_to_proto(spec))
 
 
 @dataclass
@@ -50,7 +63,7 @@ class Trainer:
 
     def train(self, spec: TrainingSpec) -> TrainingJob:
         """Creates a job and runs it."""
-        return self.run(self.service.create(spec).id)
+        return self.run(self.service.create(asked(spec)).id)
 
     def nothing_is_published(self, connection: StoreConnection) -> bool:
         """Whether the registry has no model at all."""
@@ -62,7 +75,7 @@ def make_trainer(connection: StoreConnection, tmp_path: Path) -> Callable[..., T
     """Makes a trainer, with a data directory or without."""
 
     def make(data_dir: Path | None = None) -> Trainer:
-        jobs, catalogue = JobStore(connection), Catalogue(data_dir, tmp_path)
+        jobs, catalogue = JobStore(connection), Catalogue(data_dir, tmp_path, UploadStore(connection))
         service = JobService(jobs, JobQueue(connection), catalogue, max_watchers=2)
         return Trainer(jobs, ModelStore(connection), service, catalogue)
 
@@ -99,7 +112,7 @@ def test_the_manifest_says_where_a_version_came_from(make_trainer: Callable[...,
     assert manifest.preprocessing == dataset.preprocessing
     assert manifest.class_labels == dataset.class_labels
     assert manifest.epochs == job.epochs
-    assert manifest.architecture.layer_sizes == (64, 16, 10)
+    assert manifest.architecture.shapes == ((64,), (16,), (10,))
     for name in ("numpy", "safetensors", "protobuf"):
         assert provenance.library_versions[name] == version(name)
     np.testing.assert_array_equal(manifest.self_test.inputs, dataset.test.examples[:4])
@@ -127,7 +140,9 @@ def test_training_that_diverges_fails_and_publishes_nothing(
 ) -> None:
     """FAILED at the very step, which is named with its epoch and with the learning rate to lower."""
     trainer = make_trainer()
-    spec = replace(SPEC, optimizer=Optimizer.SGD, learning_rate=10.0, hidden_layer_sizes=(256,) * 8, epochs=20)
+    spec = replace(
+        SPEC, optimizer=Optimizer.SGD, learning_rate=10.0, layers=(Dense(256, Activation.RELU),) * 8, epochs=20
+    )
     with np.errstate(all="ignore"):  # its warnings are errors in tests
         job = trainer.train(spec)
     assert job.state is JobState.FAILED
@@ -141,7 +156,7 @@ def test_a_running_job_that_is_cancelled_publishes_nothing(
 ) -> None:
     """It stops at a minibatch, keeps the epochs it had, and ends CANCELLED."""
     trainer = make_trainer()
-    job_id = trainer.service.create(LONG).id
+    job_id = trainer.service.create(asked(LONG)).id
     running = threading.Thread(target=trainer.run, args=(job_id,), daemon=True)
     running.start()
     until(lambda: bool(trainer.jobs.get(job_id).epochs), "a first epoch")
@@ -160,7 +175,7 @@ def test_a_job_cancelled_before_it_began_is_not_run(
 ) -> None:
     """A worker that took it from the queue at that very moment leaves it as it is."""
     trainer = make_trainer()
-    job = trainer.service.create(SPEC)
+    job = trainer.service.create(asked(SPEC))
     cancelled = trainer.service.cancel(job.id)
     assert trainer.run(job.id) == cancelled
     assert trainer.nothing_is_published(connection)
@@ -177,7 +192,7 @@ def test_a_job_that_has_ended_is_not_run_again(make_trainer: Callable[..., Train
 def test_a_job_whose_worker_has_ended_fails(make_trainer: Callable[..., Trainer], connection: StoreConnection) -> None:
     """Nobody would notice the end of a process that nobody watches, so it ends the job itself and publishes nothing."""
     trainer = make_trainer()
-    job = trainer.run(trainer.service.create(LONG).id, is_orphan=lambda: True)
+    job = trainer.run(trainer.service.create(asked(LONG)).id, is_orphan=lambda: True)
     assert job.state is JobState.FAILED
     assert "worker" in job.error_message
     assert trainer.nothing_is_published(connection)
@@ -215,7 +230,7 @@ def test_a_store_that_goes_away_while_a_job_runs_does_not_lose_it(
     """Training goes on, and the job ends in the store that has come back, with every epoch."""
     trainer = make_trainer()
     spec = replace(LONG, epochs=12)
-    job_id = trainer.service.create(spec).id
+    job_id = trainer.service.create(asked(spec)).id
     running = threading.Thread(target=trainer.run, args=(job_id,), daemon=True)
     running.start()
     until(lambda: bool(trainer.jobs.get(job_id).epochs), "a first epoch")
@@ -240,7 +255,7 @@ def test_a_job_that_somebody_else_closed_publishes_nothing(
 ) -> None:
     """FAILED promises that nothing was published, also where the process it was given up for still runs."""
     trainer = make_trainer()
-    job_id = trainer.service.create(SPEC).id
+    job_id = trainer.service.create(asked(SPEC)).id
 
     def close_and_load(name: str) -> Dataset:
         close_job(trainer.jobs, trainer.models, job_id, "its worker vanished")

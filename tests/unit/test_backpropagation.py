@@ -1,97 +1,240 @@
-"""The gradient: against finite differences for every kind of parameter, and against one step worked out by hand."""
+"""The gradient: against finite differences for every kind of layer, and against one step worked out by hand."""
 
-import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
-from shared.network import Activation, Architecture, Network
-from trainer_service.training.backpropagation import Backpropagation, mean_cross_entropy
-from trainer_service.training.initialization import initial_network
+from shared.convolution import Conv2DForward, MaxPool2DForward
+from shared.forward_pass import DropoutForward
+from shared.layers import Activation, Conv2D, Dense, Dropout, Flatten, Layer, MaxPool2D, Shape
+from shared.network import NO_PARAMETERS, Architecture, Network
+from shared.recipe import Loss
+from trainer_service.training import convolution_gradients
+from trainer_service.training.backpropagation import Backpropagation
+from trainer_service.training.convolution_gradients import MaxPool2DBack
+from trainer_service.training.losses import smoothed
 from trainer_service.training.optimizers import Sgd
 
-ROWS, FEATURES, CLASSES = 7, 5, 4
-# How far a hidden weighted sum must be from 0, where ReLU has no derivative. A parameter is moved by STEP, so a
-# weighted sum moves by at most a few STEPs, and none can cross the kink.
-KINK_DISTANCE = 1e-3
-STEP = 1e-5
+ROWS, CLASSES = 5, 3
+RELU, TANH, SIGMOID, IDENTITY = Activation.RELU, Activation.TANH, Activation.SIGMOID, Activation.IDENTITY
+OUTPUT = Dense(CLASSES, IDENTITY)
+CASES: dict[str, tuple[Shape, tuple[Layer, ...]]] = {
+    "no hidden layer": ((5,), ()),
+    **{f"dense, {each.value}": ((5,), (Dense(6, each), Dense(4, each))) for each in Activation},
+    "dense on a picture": ((2, 3), (Dense(4, RELU),)),
+    **{
+        f"convolution, {each.value}": ((5, 6), (Conv2D(2, 3, 1, each), Conv2D(3, 2, 0, each), Flatten()))
+        for each in Activation
+    },
+    "colours": ((5, 4, 3), (Conv2D(2, 3, 1, TANH), Flatten(), Dense(4, RELU))),
+    "pooling with edges left over": ((7, 8), (Conv2D(2, 3, 1, TANH), MaxPool2D(3), Conv2D(2, 2, 1, TANH), Flatten())),
+    "pooling first": ((7, 8, 3), (MaxPool2D(2), Conv2D(2, 3, 2, RELU), Flatten(), Dense(5, RELU))),
+    "pooling twice": ((9, 9), (Conv2D(2, 5, 2, RELU), MaxPool2D(2), MaxPool2D(2), Flatten())),
+    "only flattened": ((3, 4, 3), (Flatten(),)),
+    "dropout between dense layers": ((5,), (Dense(8, TANH), Dropout(0.5), Dense(6, RELU), Dropout(0.25))),
+    "dropout first": ((9,), (Dropout(0.3), Dense(8, TANH))),
+    "dropout of pictures": (
+        (6, 5, 3),
+        (
+            *(Dropout(0.2), Conv2D(3, 3, 1, TANH), Dropout(0.4), MaxPool2D(2)),
+            *(Dropout(0.2), Conv2D(2, 2, 0, TANH), Flatten(), Dropout(0.3)),
+        ),
+    ),
+}
+# Pairs of convolutions that leave at least 3 × 2 of 7 × 6 pixels, or more than came in.
+WINDOWS = [(size, padding) for size in (1, 2, 3, 5) for padding in range(size) if size - 1 - 2 * padding <= 2]
+TARGETS = [(Loss.CROSS_ENTROPY, 0.0), (Loss.CROSS_ENTROPY, 0.1), (Loss.MEAN_SQUARED_ERROR, 0.0)]
 
 
-def hidden_sums(network: Network, features: np.ndarray) -> list[np.ndarray]:
-    """The weighted sums of every hidden layer, in float64."""
-    sums, inputs = [], features.astype(np.float64)
-    for layer, weight, bias in network.layers:
-        weighted = inputs @ weight.astype(np.float64) + bias
-        if layer.activation is Activation.RELU:
-            sums.append(weighted)
-        inputs = np.maximum(weighted, 0)
-    return sums
+def batch(architecture: Architecture, seed: int, label_smoothing: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """ROWS rows of features and their targets."""
+    rng = np.random.default_rng(seed)
+    classes = architecture.class_count
+    one_hot = np.eye(classes, dtype=np.float32)[rng.integers(0, classes, ROWS)]
+    features = rng.normal(0, 1, (ROWS, architecture.input_size)).astype(np.float32)
+    return features, smoothed(one_hot, label_smoothing)
 
 
-def plain_loss(architecture: Architecture, vector: np.ndarray, features: np.ndarray, class_ids: np.ndarray) -> float:
-    """The mean cross-entropy in float64, written without any of the product's arithmetic."""
-    outputs, start = features.astype(np.float64), 0
-    for layer in architecture.layers:
-        inputs = outputs.shape[1]
-        weight = vector[start : start + inputs * layer.units].reshape(inputs, layer.units)
-        start += weight.size
-        outputs = outputs @ weight + vector[start : start + layer.units]
-        start += layer.units
-        if layer.activation is Activation.RELU:
-            outputs = np.maximum(outputs, 0)
-    log_sums = np.log(np.exp(outputs).sum(axis=1))
-    return float((log_sums - outputs[np.arange(len(class_ids)), class_ids]).mean())
+def drawn_factors(backpropagation: Backpropagation) -> dict[int, np.ndarray]:
+    """What the dropout layers multiplied by in the last computation, with the rows first."""
+    return {
+        index: layer.factors.transpose(3, 0, 1, 2) if layer.factors.ndim == 4 else layer.factors
+        for index, layer in enumerate(backpropagation._forward_pass.layers)
+        if isinstance(layer, DropoutForward)
+    }
 
 
-def batch_away_from_kinks(network: Network) -> tuple[np.ndarray, np.ndarray]:
-    """The first random batch whose hidden weighted sums all keep their distance from 0."""
-    for seed in range(1000):
-        rng = np.random.default_rng(seed)
-        features = rng.normal(0, 1, (ROWS, FEATURES)).astype(np.float32)
-        if all(np.abs(sums).min() > KINK_DISTANCE for sums in hidden_sums(network, features)):
-            return features, rng.integers(0, CLASSES, ROWS)
-    raise AssertionError("no such batch")
-
-
-CASES = [
-    pytest.param(hidden, name, id=f"{len(hidden)} hidden, {name}")
-    for hidden in ((), (6,), (6, 3))
-    for name in Architecture.dense(FEATURES, hidden, CLASSES).parameter_shapes()
-]
-
-
-@pytest.mark.parametrize(("hidden", "name"), CASES)
+@pytest.mark.parametrize(("loss", "label_smoothing"), TARGETS, ids=["cross-entropy", "smoothed", "squared error"])
+@pytest.mark.parametrize("case", CASES)
 def test_the_gradient_equals_finite_differences(
-    make_network: Callable[[Architecture, int], Network], hidden: tuple[int, ...], name: str
+    *,
+    make_network: Callable[[Architecture, int], Network],
+    loss_at: Callable[..., float],
+    slopes_of: Callable[..., np.ndarray],
+    case: str,
+    loss: Loss,
+    label_smoothing: float,
 ) -> None:
-    """Every number of this parameter has the slope of the loss as its gradient.
+    """Every parameter has the slope of the loss as its gradient, for a full batch and then for a smaller one.
 
-    The slope comes from central differences of an independent float64 loss at the same parameters: their own error is
-    of the order STEP² and 1e-16/STEP, about 1e-10. What remains is the float32 of the product: 24 bits, about 1e-7 a
-    sum of products, a few of which stand behind each number. 1e-3 relative (1e-5 where a slope is nearly 0) leaves
+    The slopes come from central differences of an independent float64 loss at the same parameters, with the same
+    values dropped: their own error is about 1e-10. What remains is the float32 of the product: 24 bits, about 1e-7 a
+    sum of products, a few of which stand behind each number. 2e-4 relative (2e-6 where a slope is nearly 0) leaves
     room for that, and is far below what a wrong factor, sign, transposition or mask would cause.
     """
-    architecture = Architecture.dense(FEATURES, hidden, CLASSES)
-    network = make_network(architecture, 3)
-    features, class_ids = batch_away_from_kinks(network)
-    backpropagation = Backpropagation(architecture, ROWS)
-    loss = backpropagation.compute(network, features, np.eye(CLASSES, dtype=np.float32)[class_ids])
-    vector = network.parameters.astype(np.float64)
-    assert loss == pytest.approx(plain_loss(architecture, vector, features, class_ids), rel=1e-5)
+    input_shape, hidden = CASES[case]
+    check_gradient(
+        make_network=make_network,
+        loss_at=loss_at,
+        slopes_of=slopes_of,
+        architecture=Architecture(input_shape, (*hidden, OUTPUT)),
+        loss=loss,
+        label_smoothing=label_smoothing,
+    )
 
-    indices = Network(architecture, np.arange(len(vector), dtype=np.float32)).views[name].ravel().astype(int)
-    numerical = np.empty(len(indices))
-    for position, index in enumerate(indices):
-        up, down = vector.copy(), vector.copy()
-        up[index] += STEP
-        down[index] -= STEP
-        difference = plain_loss(architecture, up, features, class_ids) - plain_loss(
-            architecture, down, features, class_ids
-        )
-        numerical[position] = difference / (2 * STEP)
-    assert np.abs(numerical).max() > 1e-3, "a parameter that nothing depends on checks nothing"
-    np.testing.assert_allclose(backpropagation.gradient[indices], numerical, rtol=1e-3, atol=1e-5)
+
+@pytest.mark.parametrize(("size", "padding"), WINDOWS)
+def test_windows_of_any_size_and_padding_have_their_slopes(
+    make_network: Callable[[Architecture, int], Network],
+    loss_at: Callable[..., float],
+    slopes_of: Callable[..., np.ndarray],
+    size: int,
+    padding: int,
+) -> None:
+    """From no padding to so much that a window sees one pixel in the corner, on a picture that is no square."""
+    layers = (Conv2D(2, size, padding, TANH), Conv2D(1, size, padding, SIGMOID), MaxPool2D(2), Flatten(), OUTPUT)
+    check_gradient(
+        make_network=make_network,
+        loss_at=loss_at,
+        slopes_of=slopes_of,
+        architecture=Architecture((7, 6), layers),
+        loss=Loss.CROSS_ENTROPY,
+        label_smoothing=0.0,
+    )
+
+
+def check_gradient(
+    *,
+    make_network: Callable[[Architecture, int], Network],
+    loss_at: Callable[..., float],
+    slopes_of: Callable[..., np.ndarray],
+    architecture: Architecture,
+    loss: Loss,
+    label_smoothing: float,
+) -> None:
+    """Compares every number of the gradient with its slope, for a full batch and then for a smaller one."""
+    network = make_network(architecture, 3)
+    network.parameters[:] *= 0.5  # far from where a softmax or a tanh is flat
+    features, targets = batch(architecture, 3, label_smoothing)
+    backpropagation = Backpropagation(architecture, ROWS, loss, np.random.default_rng(3))
+    for rows in (ROWS, ROWS - 2):
+        few, their = features[:rows], targets[:rows]
+        value = backpropagation.compute(network, few, their)
+        at = partial(loss_at, loss, architecture, features=few, targets=their, factors=drawn_factors(backpropagation))
+        assert value == pytest.approx(at(network.parameters), rel=1e-5)
+        slopes = slopes_of(at, network.parameters, np.eye(architecture.parameter_count))
+        assert np.isfinite(slopes).all(), "a kink near these parameters: take another seed"
+        for name, view in Network(architecture, slopes.astype(np.float32)).views.items():
+            assert np.abs(view).max() > 1e-4, f"nothing depends on {name}, so it checks nothing"
+        np.testing.assert_allclose(backpropagation.gradient, slopes, rtol=2e-4, atol=2e-6)
+
+
+@given(data=st.data(), loss=st.sampled_from(Loss), seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=100, deadline=None)
+def test_any_network_has_the_slope_of_its_loss(
+    *,
+    make_network: Callable[[Architecture, int], Network],
+    architectures: st.SearchStrategy[Architecture],
+    loss_at: Callable[..., float],
+    slopes_of: Callable[..., np.ndarray],
+    data: st.DataObject,
+    loss: Loss,
+    seed: int,
+) -> None:
+    """Along a random direction, for whatever layers fit each other."""
+    architecture = data.draw(architectures)
+    network = make_network(architecture, seed)
+    features, targets = batch(architecture, seed)
+    backpropagation = Backpropagation(architecture, ROWS, loss, np.random.default_rng(seed))
+    backpropagation.compute(network, features, targets)
+    factors = drawn_factors(backpropagation)
+    direction = np.random.default_rng(seed).normal(0, 1, architecture.parameter_count)
+    direction /= np.linalg.norm(direction)
+    (slope,) = slopes_of(
+        lambda vector: loss_at(loss, architecture, vector, features, targets, factors=factors),
+        network.parameters,
+        direction[np.newaxis],
+    )
+    assume(np.isfinite(slope))
+    length = float(np.linalg.norm(backpropagation.gradient))
+    assert backpropagation.gradient.astype(np.float64) @ direction == pytest.approx(slope, abs=3e-6 * (1 + 10 * length))
+
+
+@pytest.mark.parametrize("case", ["pooling with edges left over", "pooling twice", "dropout of pictures", "colours"])
+def test_deltas_cut_into_strips_are_the_same(
+    monkeypatch: pytest.MonkeyPatch, make_network: Callable[[Architecture, int], Network], case: str
+) -> None:
+    """One line of windows at a time, or several, give the gradient that all at once give."""
+    input_shape, hidden = CASES[case]
+    architecture = Architecture(input_shape, (*hidden, OUTPUT))
+    network, (features, targets) = make_network(architecture, 1), batch(architecture, 1)
+
+    def gradient() -> np.ndarray:
+        backpropagation = Backpropagation(architecture, ROWS, Loss.CROSS_ENTROPY, np.random.default_rng(3))
+        backpropagation.compute(network, features, targets)
+        return backpropagation.gradient
+
+    whole = gradient()
+    for values in (1, 2000):
+        monkeypatch.setattr(convolution_gradients, "WINDOW_VALUES", values)
+        np.testing.assert_allclose(gradient(), whole, rtol=1e-4, atol=1e-6)
+
+
+def test_a_layer_cut_into_strips_has_the_slopes_of_the_whole(
+    make_network: Callable[[Architecture, int], Network],
+    loss_at: Callable[..., float],
+    slopes_of: Callable[..., np.ndarray],
+) -> None:
+    """A convolution too large to be computed at once adds up the gradients of its strips, the last one shorter."""
+    layers = (Conv2D(8, 5, 2, TANH), Conv2D(16, 5, 2, TANH), MaxPool2D(4), Flatten(), OUTPUT)
+    architecture = Architecture((23, 22, 3), layers)
+    network, (features, targets) = make_network(architecture, 2), batch(architecture, 2)
+    features *= np.float32(0.1)
+    backpropagation = Backpropagation(architecture, 100, Loss.CROSS_ENTROPY, np.random.default_rng(0))
+    many, their = np.tile(features, (19, 1)), np.tile(targets, (19, 1))  # 95 rows, whose mean is that of 5
+    second = backpropagation._forward_pass.layers[1]
+    assert isinstance(second, Conv2DForward)
+    assert 1 <= second.strip_lines(len(many)) < second.output_shape[1]
+    backpropagation.compute(network, many, their)
+    directions = np.random.default_rng(2).normal(0, 1, (6, architecture.parameter_count))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    slopes = slopes_of(
+        lambda vector: loss_at(Loss.CROSS_ENTROPY, architecture, vector, features, targets),
+        network.parameters,
+        directions,
+    )
+    np.testing.assert_allclose(directions @ backpropagation.gradient, slopes, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_of_equal_values_in_a_window_one_gets_the_whole_delta(size: int) -> None:
+    """A picture of one grey: each window passes its delta on once, to its first pixel."""
+    architecture = Architecture((7, 7), (MaxPool2D(size), Flatten(), Dense(1, IDENTITY)))
+    forward_pass = Backpropagation(architecture, 2, Loss.CROSS_ENTROPY, np.random.default_rng(0))._forward_pass
+    pooling = forward_pass.layers[0]
+    assert isinstance(pooling, MaxPool2DForward)
+    images = np.full((1, 7, 7, 2), 0.5, np.float32)
+    outputs = pooling.run(NO_PARAMETERS, images)
+    windows = 7 // size
+    deltas = np.arange(1, 1 + 2 * windows**2, dtype=np.float32).reshape(1, windows, windows, 2)
+    below = MaxPool2DBack(pooling, 2).back(NO_PARAMETERS, images, outputs, deltas.copy())
+    expected = np.zeros_like(images)
+    expected[:, : windows * size : size, : windows * size : size] = deltas
+    np.testing.assert_array_equal(below, expected)
 
 
 def test_one_step_worked_out_by_hand() -> None:
@@ -102,7 +245,7 @@ def test_one_step_worked_out_by_hand() -> None:
     # hidden: x·W0 + b0 = (1 + 2·½, −1 + 2·¼ + 0.1) = (2, −0.4), rectified (2, 0)
     # logits: (2·½ + 0·1, 2·(−½) + 0·(−2)) = (1, −1)
     # softmax: p0 = 1/(1 + e^−2) = 0.880797, p1 = 0.119203; loss = −ln p1 = ln(1 + e²) = 2.126928
-    backpropagation = Backpropagation(network.architecture, 1)
+    backpropagation = Backpropagation(network.architecture, 1, Loss.CROSS_ENTROPY, np.random.default_rng(0))
     loss = backpropagation.compute(network, np.array([[1, 2]], np.float32), np.array([[0, 1]], np.float32))
     assert loss == pytest.approx(2.126928, abs=1e-6)
     # deltas of the output: p − target = (p, −p) with p = 0.880797
@@ -113,50 +256,6 @@ def test_one_step_worked_out_by_hand() -> None:
     gradient = [p, 0, 2 * p, 0, p, 0, 2 * p, -2 * p, 0, 0, p, -p]
     np.testing.assert_allclose(backpropagation.gradient, gradient, atol=1e-6)
     # With learning rate 0.1: parameter − 0.1 · gradient.
-    Sgd(0.1).update(network.parameters, backpropagation.gradient)
+    Sgd(len(parameters)).update(network.parameters, backpropagation.gradient, 0.1)
     updated = [0.9119203, -1, 0.3238406, 0.25, -0.0880797, 0.1, 0.3238406, -0.3238406, 1, -2, -0.0880797, 0.0880797]
     np.testing.assert_allclose(network.parameters, updated, atol=1e-6)
-
-
-def test_a_short_batch_in_large_buffers_has_its_own_gradient(
-    make_network: Callable[[Architecture, int], Network],
-) -> None:
-    """Rows of an earlier, larger batch count for nothing."""
-    architecture = Architecture.dense(FEATURES, (6,), CLASSES)
-    network = make_network(architecture, 3)
-    features, class_ids = batch_away_from_kinks(network)
-    targets = np.eye(CLASSES, dtype=np.float32)[class_ids]
-    used, fresh = Backpropagation(architecture, ROWS), Backpropagation(architecture, 2)
-    used.compute(network, features, targets)
-    assert used.compute(network, features[:2], targets[:2]) == fresh.compute(network, features[:2], targets[:2])
-    np.testing.assert_allclose(used.gradient, fresh.gradient, rtol=1e-5, atol=1e-7)
-
-
-def test_cross_entropy_of_known_probabilities() -> None:
-    """½ and ¼ for the right classes cost (ln 2 + ln 4) / 2 nats."""
-    probabilities = np.array([[0.5, 0.3, 0.2], [0.5, 0.25, 0.25]], np.float32)
-    targets = np.array([[1, 0, 0], [0, 0, 1]], np.float32)
-    assert mean_cross_entropy(probabilities, targets) == pytest.approx((math.log(2) + math.log(4)) / 2, rel=1e-6)
-
-
-def test_a_probability_of_zero_costs_much_but_not_infinity() -> None:
-    """A right class that was given no chance costs −ln of the smallest normal float32, about 87.3 nats."""
-    loss = mean_cross_entropy(np.array([[1, 0]], np.float32), np.array([[0, 1]], np.float32))
-    assert loss == pytest.approx(87.3365, abs=1e-3)
-
-
-def test_initial_weights_differ_between_units() -> None:
-    """Equal units would get equal gradients for ever; random ones break the symmetry."""
-    network = initial_network(Architecture.dense(20, (30, 30), 10), np.random.default_rng(0))
-    for _, weight, _ in network.layers:
-        assert len(np.unique(weight, axis=1).T) == weight.shape[1]
-
-
-def test_initial_weights_have_the_spread_of_he() -> None:
-    """Standard deviation sqrt(2 / inputs), mean 0; biases are 0."""
-    network = initial_network(Architecture.dense(800, (400,), 100), np.random.default_rng(0))
-    for _, weight, bias in network.layers:
-        expected = math.sqrt(2 / weight.shape[0])
-        assert weight.std() == pytest.approx(expected, rel=0.02)
-        assert abs(weight.mean()) < 0.02 * expected
-        assert not bias.any()

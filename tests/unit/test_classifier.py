@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inference_service.classifier import CHUNK_ROWS, Classifier, top_classes
+from shared.layers import Activation, Conv2D, Dense, Dropout, Flatten, MaxPool2D
 from shared.network import Architecture, Network
-from shared.preprocessing import Preprocessing
+from shared.preprocessing import Preprocessing, Standardisation
 
 ARCHITECTURE = Architecture.dense(64, (32, 16), 10)
 PREPROCESSING = Preprocessing(input_shape=(8, 8), uint8_scale=1 / 16)
@@ -37,6 +38,26 @@ def test_it_computes_what_the_definitions_say(
     probabilities = Classifier(network, PREPROCESSING).probabilities(given_rows)
     assert probabilities.dtype == np.float32
     np.testing.assert_allclose(probabilities, plain_forward(network, examples / 16), atol=2e-6)
+
+
+@pytest.mark.parametrize("rows", [1, 20, 300])
+def test_convolutions_and_standardised_features_are_classified_too(
+    plain_forward: Callable[..., np.ndarray], make_network: Callable[[Architecture, int], Network], rows: int
+) -> None:
+    """With the forward code of the trainer, dropout being off."""
+    layers = (Conv2D(6, 3, 1, Activation.RELU), MaxPool2D(2), Flatten(), Dropout(0.5), Dense(4, Activation.IDENTITY))
+    pictures = make_network(Architecture((8, 8), layers), 2)
+    examples = bytes_of(rows)
+    probabilities = Classifier(pictures, PREPROCESSING).probabilities(examples)
+    np.testing.assert_allclose(probabilities, plain_forward(pictures, examples / 16), atol=2e-6)
+
+    rng = np.random.default_rng(0)
+    means, deviations = rng.normal(0, 9, 7).astype(np.float32), rng.uniform(1, 5, 7).astype(np.float32)
+    columns = make_network(Architecture.dense(7, (5,), 3), 2)
+    table = Preprocessing((7,), 1.0, -1e9, 1e9, standardisation=Standardisation(means, deviations))
+    numbers = rng.normal(0, 9, (rows, 7)).astype(np.float32)
+    probabilities = Classifier(columns, table).probabilities(numbers)
+    np.testing.assert_allclose(probabilities, plain_forward(columns, (numbers - means) / deviations), atol=2e-6)
 
 
 def test_a_request_leaves_no_trace_in_the_next(network: Network) -> None:

@@ -1,27 +1,31 @@
 """The data sets themselves: what they hold, that it never changes, and that an altered file is refused by name."""
 
 import gzip
+import hashlib
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from shared.errors import NotFoundError, WrongStateError
+from shared.store.connection import StoreConnection
 from trainer_service.datasets import mnist
-from trainer_service.datasets.catalogue import Catalogue
+from trainer_service.datasets.catalogue import BUILT_IN, Catalogue
 from trainer_service.datasets.dataset import Dataset, Split
-from trainer_service.datasets.mnist import load_mnist
+from trainer_service.datasets.mnist import FASHION_MNIST, MNIST, load_relative
+from trainer_service.datasets.upload_store import UploadStore
 
-DIGITS_DIGEST = "dc395659139cf79a34d5fa16a8540025ee30c4011fd4b7bb8e41015dec83e158"
-MNIST_DIGEST = "5c2e16b9775f4c9bb29d91b4eb0d8064df2f07a8fd5bbffaadf066084e929334"
+DIGITS_DIGEST = "7aa55f724304130dd6928cfc66c2a0b0ef5a6c808fc0d2eec992fea35b3e071f"
+MNIST_DIGEST = "1ae7d201ddab753ecf76bcb9c4b939c3d100a426a0deb52c2299d495829efbd1"
 
 
 @pytest.fixture(scope="module")
 def real_mnist(mnist_data_dir: Path) -> Dataset:
     """The real MNIST."""
-    return load_mnist(mnist_data_dir, Path("never-used"))
+    return load_relative(MNIST, mnist_data_dir, Path("never-used"))
 
 
 @pytest.fixture
@@ -91,7 +95,7 @@ def test_a_missing_file_is_named(folder: Path) -> None:
     """With what to do about it."""
     (folder / "mnist" / mnist.TEST_LABELS).unlink()
     with pytest.raises(WrongStateError, match=rf"{mnist.TEST_LABELS} is missing; put .* or unset") as raised:
-        load_mnist(folder, folder)
+        load_relative(MNIST, folder, folder)
     assert raised.value.reason == "DATASET_FILE_MISSING"
 
 
@@ -101,7 +105,7 @@ def test_a_truncated_file_is_refused_by_name(folder: Path, name: str) -> None:
     path = folder / "mnist" / name
     replace_file(path, path.read_bytes()[:-100])
     with pytest.raises(WrongStateError, match=f"{name} is not MNIST's: it cannot be unpacked") as raised:
-        load_mnist(folder, folder)
+        load_relative(MNIST, folder, folder)
     assert raised.value.reason == "DATASET_FILE_ALTERED"
 
 
@@ -112,7 +116,7 @@ def test_a_file_with_one_other_pixel_is_refused_by_name(folder: Path) -> None:
     altered[5000] ^= 1
     replace_file(path, gzip.compress(altered, 1))
     with pytest.raises(WrongStateError, match=f"{mnist.TEST_EXAMPLES} is not MNIST's: its content has SHA-256"):
-        load_mnist(folder, folder)
+        load_relative(MNIST, folder, folder)
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>Not found</html>", b"\x1f\x8b" + bytes(50)])
@@ -120,24 +124,24 @@ def test_a_file_that_is_no_archive_is_refused_by_name(folder: Path, content: byt
     """Such as a web page that was saved under its name."""
     replace_file(folder / "mnist" / mnist.TEST_LABELS, content)
     with pytest.raises(WrongStateError, match=f"{mnist.TEST_LABELS} is not MNIST's"):
-        load_mnist(folder, folder)
+        load_relative(MNIST, folder, folder)
 
 
 def test_a_file_packed_anew_is_accepted(folder: Path, real_mnist: Dataset) -> None:
     """What counts is the content, not how it was packed."""
     path = folder / "mnist" / mnist.TEST_LABELS
     replace_file(path, gzip.compress(gzip.decompress(path.read_bytes()), 1))
-    assert load_mnist(folder, folder).digest == real_mnist.digest
+    assert load_relative(MNIST, folder, folder).digest == real_mnist.digest
 
 
 def test_a_gzip_bomb_is_not_unpacked_whole(tmp_path: Path) -> None:
     """Half a gigabyte in a small file is refused without ever being in memory."""
-    path = tmp_path / "bomb.gz"
+    path = tmp_path / mnist.TEST_LABELS
     path.write_bytes(gzip.compress(bytes(2**24), 1) * 32)
     tracemalloc.start()
     try:
-        with pytest.raises(WrongStateError, match=r"bomb\.gz is not MNIST's"):
-            mnist.unpack(path, "0" * 64)
+        with pytest.raises(WrongStateError, match=f"{mnist.TEST_LABELS} is not MNIST's"):
+            mnist.unpack(path, MNIST)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -157,33 +161,70 @@ def test_a_sample_is_taken_at_even_distances(rows: int, count: int, expected: li
     assert np.shares_memory(sample.examples, split.examples)
 
 
-@pytest.mark.parametrize("change", ["example", "label", "names", "split"])
+@pytest.mark.parametrize("change", ["example", "label", "names", "split", "type", "shape"])
 def test_the_digest_covers_everything_that_training_sees(make_dataset: Callable[..., Dataset], change: str) -> None:
-    """One pixel, one label, one class's name or one example on the other side gives another digest."""
+    """One pixel, one label, one class's name, one example on the other side, or how rows are read: another digest."""
     good, other = make_dataset(5), make_dataset(5)
-    train, test, labels = other.train, other.test, other.class_labels
+    train, test, labels, preprocessing = other.train, other.test, other.class_labels, other.preprocessing
     if change == "example":
         train.examples[0, 0] ^= 1
     elif change == "label":
         test.class_ids[0] = (test.class_ids[0] + 1) % 3
     elif change == "names":
         labels = ("ant", "bee", "cow")
+    elif change == "type":
+        train = Split(train.examples.view(np.int8).astype(np.float32), train.class_ids)
+    elif change == "shape":
+        preprocessing = replace(preprocessing, input_shape=(3, 2))
     else:
         examples = np.concatenate([train.examples, test.examples])
         class_ids = np.concatenate([train.class_ids, test.class_ids])
         train, test = Split(examples[:6], class_ids[:6]), Split(examples[6:], class_ids[6:])
     assert make_dataset(5).digest == good.digest
-    assert Dataset("made", other.preprocessing, labels, train, test).digest != good.digest
+    assert Dataset("made", preprocessing, labels, train, test).digest != good.digest
 
 
-def test_the_catalogue_loads_a_data_set_once(tmp_path: Path) -> None:
+def test_fashion_mnist_is_known_by_the_bytes_of_its_files(folder: Path) -> None:
+    """MNIST's files in its folder are good files and still not it, and the message says whose they should be."""
+    (folder / "mnist").rename(folder / "fashion-mnist")
+    with pytest.raises(WrongStateError, match=f"{mnist.TRAIN_EXAMPLES} is not Fashion-MNIST's: it has SHA-256"):
+        load_relative(FASHION_MNIST, folder, folder)
+
+
+def test_fashion_mnist_is_read_like_mnist(folder: Path) -> None:
+    """The same four files from a folder of its own, with the names of its classes."""
+    (folder / "mnist").rename(folder / "fashion-mnist")
+    digests = {
+        file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in (folder / "fashion-mnist").iterdir()
+    }
+    dataset = load_relative(replace(FASHION_MNIST, digests=digests), folder, folder)
+    assert (dataset.name, dataset.preprocessing.input_shape) == ("fashion-mnist", (28, 28))
+    assert dataset.train.examples.shape == (60000, 784)
+    assert (dataset.class_labels[0], dataset.class_labels[9]) == ("T-shirt/top", "Ankle boot")
+
+
+@pytest.fixture
+def catalogue(connection: StoreConnection, tmp_path: Path) -> Catalogue:
+    """A catalogue without data directory and without uploads."""
+    return Catalogue(None, tmp_path, UploadStore(connection))
+
+
+def test_the_catalogue_loads_a_data_set_once(catalogue: Catalogue) -> None:
     """The second time it is the same object."""
-    catalogue = Catalogue(None, tmp_path)
     assert catalogue.load("digits") is catalogue.load("digits")
 
 
-def test_an_unknown_data_set_is_refused_with_what_there_is(tmp_path: Path) -> None:
-    """The message names the one asked for and those that exist."""
-    with pytest.raises(NotFoundError, match="there is no data set 'mnits'; there are digits, mnist") as raised:
-        Catalogue(None, tmp_path).load("mnits")
+def test_what_is_said_of_a_built_in_data_set_before_it_is_loaded_is_true(digits: Dataset, real_mnist: Dataset) -> None:
+    """Its shape and its number of classes."""
+    for dataset in (digits, real_mnist):
+        entry = BUILT_IN[dataset.name]
+        assert (entry.input_shape, entry.class_count) == (dataset.preprocessing.input_shape, len(dataset.class_labels))
+
+
+@pytest.mark.parametrize("name", ["mnits", "", "MNIST", "x" * 10_000, "openml", "a{b}:c"])
+def test_an_unknown_data_set_is_refused_with_what_there_is(catalogue: Catalogue, name: str) -> None:
+    """The message names the one asked for, shortened, and those that exist."""
+    there_are = "there are digits, mnist, fashion-mnist, openml:NAME"
+    with pytest.raises(NotFoundError, match=f"there is no data set '{name[:80]}'; {there_are}") as raised:
+        catalogue.load(name)
     assert raised.value.reason == "DATASET_NOT_FOUND"

@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from inference_service import images
 from inference_service.inputs import ImagesInput, rows_of
 from shared.errors import InvalidInputError
+from shared.image_files import MAX_IMAGE_BYTES
 from shared.preprocessing import Preprocessing
 
 SQUARE = Preprocessing(input_shape=(8, 8), uint8_scale=1 / 16)
+COLOURED = Preprocessing(input_shape=(8, 8, 3), uint8_scale=1 / 255)
 WIDE = Preprocessing(input_shape=(2, 6), uint8_scale=1 / 255)
 GREY = (np.arange(64, dtype=np.uint8) * 4).reshape(8, 8)
 ORIENTATION, IMAGE_WIDTH, X_RESOLUTION = 0x0112, 0x0100, 0x011A  # EXIF tags
@@ -113,6 +114,16 @@ def test_colours_become_grey_by_their_brightness() -> None:
     assert (red, green, blue) == (pytest.approx(76, abs=1), pytest.approx(150, abs=1), pytest.approx(29, abs=1))
 
 
+def test_a_model_of_coloured_images_gets_red_green_and_blue() -> None:
+    """In that order, last, whichever kind of file says it; grey is as much of each."""
+    red = np.zeros((8, 8, 3), np.uint8)
+    red[..., 0] = 200
+    files = [file_of(Image.fromarray(red)), file_of(Image.fromarray(red).convert("RGBA")), PNG]
+    pixels = pixels_of(*files, preprocessing=COLOURED)
+    np.testing.assert_allclose(pixels[:2], [red, red], atol=1)
+    np.testing.assert_allclose(pixels[2], np.repeat(GREY[..., None], 3, axis=2), atol=1)
+
+
 def test_transparent_parts_are_black() -> None:
     """What cannot be seen is background, half-transparent white is half as bright, and its hidden colour counts not."""
     picture = np.full((8, 8, 4), 255, np.uint8)
@@ -189,7 +200,7 @@ def test_images_that_are_too_much_together_are_refused() -> None:
 
 def test_a_file_over_the_limit_is_refused() -> None:
     """Before anything of it is read."""
-    message = refusal(PNG, bytes(images.MAX_IMAGE_BYTES + 1))
+    message = refusal(PNG, bytes(MAX_IMAGE_BYTES + 1))
     assert message == "images.files[1]: got 8388609 bytes, expected at most 8388608"
 
 

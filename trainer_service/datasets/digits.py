@@ -6,7 +6,7 @@ from shared.preprocessing import Preprocessing
 from trainer_service.datasets.dataset import Dataset, Split
 
 DESCRIPTION = "1,797 handwritten digits, 8 × 8 grey pixels of 0 to 16; comes with scikit-learn, needs no network."
-TEST_SIZE = 360
+TRAIN_SIZE, TEST_SIZE = 1437, 360
 
 
 def load_digits() -> Dataset:

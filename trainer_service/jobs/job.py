@@ -25,6 +25,15 @@ class JobState(Enum):
 
 
 @dataclass(frozen=True)
+class TrainingResult:
+    """What two runs of one spec are compared by, and what they depend on besides it."""
+
+    weights_digest: str
+    dataset_digest: str
+    library_versions: dict[str, str]
+
+
+@dataclass(frozen=True)
 class TrainingJob:
     """One request to train a model, and how far it has come."""
 
@@ -39,10 +48,16 @@ class TrainingJob:
     version: int = 0
     digest: str = ""
     error_message: str = ""
+    result: TrainingResult | None = None
 
 
 def ended(
-    job: TrainingJob, state: JobState, *, published: VersionRef | None = None, error_message: str = ""
+    job: TrainingJob,
+    state: JobState,
+    *,
+    published: VersionRef | None = None,
+    result: TrainingResult | None = None,
+    error_message: str = "",
 ) -> TrainingJob:
     """The job in a final state, as of now."""
     return replace(
@@ -52,6 +67,7 @@ def ended(
         version=published.version if published else 0,
         digest=published.digest if published else "",
         error_message=error_message,
+        result=result,
     )
 
 

@@ -4,11 +4,11 @@ from datetime import datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from shared.manifest_codec import epoch_from_proto, epoch_to_proto, spec_from_proto, spec_to_proto
 from shared.pb.weightcast.v1 import trainer_service_pb2, training_pb2
 from shared.proto_values import duration, key_of, moment, timestamp
+from shared.spec_codec import epoch_from_proto, epoch_to_proto, spec_from_proto, spec_to_proto
 from shared.training_spec import EpochMetrics
-from trainer_service.jobs.job import JobEvent, JobState, TrainingJob
+from trainer_service.jobs.job import JobEvent, JobState, TrainingJob, TrainingResult
 from trainer_service.training.loop import Progress
 
 STATES = {
@@ -62,6 +62,9 @@ def job_to_proto(job: TrainingJob) -> training_pb2.TrainingJob:
         version=job.version,
         digest=job.digest,
         error_message=job.error_message,
+        weights_digest=job.result.weights_digest if job.result else "",
+        dataset_digest=job.result.dataset_digest if job.result else "",
+        library_versions=job.result.library_versions if job.result else None,
     )
 
 
@@ -79,6 +82,9 @@ def job_from_proto(proto: training_pb2.TrainingJob) -> TrainingJob:
         version=proto.version,
         digest=proto.digest,
         error_message=proto.error_message,
+        result=TrainingResult(proto.weights_digest, proto.dataset_digest, dict(proto.library_versions))
+        if proto.weights_digest
+        else None,
     )
 
 

@@ -4,6 +4,7 @@ import re
 import secrets
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from shared.errors import CapacityError, FieldViolation, InvalidInputError, NotFoundError, WrongStateError
@@ -12,6 +13,7 @@ from trainer_service.datasets.catalogue import Catalogue
 from trainer_service.jobs.job import JobState, TrainingJob, ended
 from trainer_service.jobs.job_queue import JobQueue
 from trainer_service.jobs.job_store import JobStore, RecordedEvent
+from trainer_service.presets import SpecRequest, preset_violation, spec_of
 
 CURSOR = re.compile(r"([0-9]{1,20})-([0-9]{1,20})")
 LARGEST_CURSOR_PART = 2**64 - 1
@@ -29,7 +31,7 @@ class JobService:
         self._max_watchers = max_watchers
         self._watchers = threading.BoundedSemaphore(max_watchers)
 
-    def create(self, spec: TrainingSpec, request_id: str = "") -> TrainingJob:
+    def create(self, request: SpecRequest, request_id: str = "") -> TrainingJob:
         """Accepts a job and queues it.
 
         Raises:
@@ -37,17 +39,7 @@ class JobService:
             NotFoundError: if there is no such data set.
             StoreUnavailableError: if Redis is away.
         """
-        violations = list(spec.violations())
-        if len(request_id) > MAX_REQUEST_ID:
-            violations.append(
-                FieldViolation("request_id", f"got {len(request_id)} characters, expected at most {MAX_REQUEST_ID}")
-            )
-        if violations:
-            raise InvalidInputError(*violations)
-        try:
-            self._catalogue.entry(spec.dataset)
-        except NotFoundError as error:
-            raise NotFoundError(f"spec.dataset: {error.message}", reason=error.reason) from error
+        spec = self._checked_spec(request, request_id)
         job = TrainingJob(secrets.token_hex(6), spec, JobState.QUEUED, datetime.now(UTC))
         job_id = self._store.create(job, request_id)
         if job_id != job.id:
@@ -55,6 +47,30 @@ class JobService:
         if job.state is JobState.QUEUED:  # also where an earlier attempt was cut off before it could queue the job
             self._queue.put(job.id)
         return job
+
+    def _checked_spec(self, request: SpecRequest, request_id: str) -> TrainingSpec:
+        """The spec with the preset's defaults; what is wrong with the request is raised, all of it at once."""
+        entry, unknown = None, None
+        try:
+            entry = self._catalogue.entry(request.dataset) if request.dataset else None
+        except NotFoundError as error:
+            unknown = NotFoundError(f"spec.dataset: {error.message}", reason=error.reason)
+        input_shape = entry.input_shape if entry else None
+        violations = list(request.violations)
+        if violation := preset_violation(request.preset):
+            violations.append(violation)
+            request = replace(request, preset="")
+        spec = spec_of(request, input_shape, entry.train_size if entry else None)
+        violations += spec.violations(input_shape)
+        if len(request_id) > MAX_REQUEST_ID:
+            violations.append(
+                FieldViolation("request_id", f"got {len(request_id)} characters, expected at most {MAX_REQUEST_ID}")
+            )
+        if violations:
+            raise InvalidInputError(*violations)
+        if unknown:
+            raise unknown
+        return spec
 
     def get(self, job_id: str) -> TrainingJob:
         """One job; NotFoundError if there is none."""

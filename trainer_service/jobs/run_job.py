@@ -13,9 +13,8 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 import structlog
-from threadpoolctl import threadpool_limits
 
-from shared import logs
+from shared import logs, snapshot_codec
 from shared.errors import CancelledError, StoreUnavailableError, WeightcastError, WrongStateError
 from shared.model_version import VersionRef
 from shared.settings import TrainerSettings, load
@@ -24,9 +23,10 @@ from shared.store.model_store import ModelStore
 from shared.training_spec import EpochMetrics
 from trainer_service.datasets.catalogue import Catalogue
 from trainer_service.datasets.dataset import Dataset
-from trainer_service.jobs.job import JobEvent, JobState, TrainingJob, ended
+from trainer_service.datasets.upload_store import UploadStore
+from trainer_service.jobs.job import JobEvent, JobState, TrainingJob, TrainingResult, ended
 from trainer_service.jobs.job_store import JobStore
-from trainer_service.publishing import snapshot_of
+from trainer_service.publishing import library_versions, snapshot_of
 from trainer_service.training.loop import Progress, train
 
 LOOK_SECONDS = 0.25  # how soon a cancellation is noticed
@@ -42,9 +42,8 @@ def run_job(job_id: str) -> None:
     settings = load(TrainerSettings)
     logs.configure(settings.log_level, "worker")
     structlog.contextvars.bind_contextvars(job_id=job_id)
-    threadpool_limits(settings.trainer_blas_threads)
     connection = StoreConnection(settings.redis_url)
-    catalogue = Catalogue(settings.data_dir, settings.cache_dir)
+    catalogue = Catalogue(settings.data_dir, settings.cache_dir, UploadStore(connection))
     worker_pid = os.getppid()
     JobRun(
         job_id=job_id,
@@ -52,6 +51,7 @@ def run_job(job_id: str) -> None:
         models=ModelStore(connection),
         load_dataset=catalogue.load,
         is_orphan=lambda: os.getppid() != worker_pid,
+        threads=settings.trainer_threads,
     ).run()
     connection.close()
 
@@ -68,6 +68,7 @@ class JobRun:
     models: ModelStore
     load_dataset: Callable[[str], Dataset]
     is_orphan: Callable[[], bool]
+    threads: int = 1
 
     def run(self) -> None:
         """Takes the job from QUEUED to a final state. What goes wrong is told in the job, not raised."""
@@ -118,11 +119,15 @@ class JobRun:
     def _train_and_publish(self) -> TrainingJob:
         spec = self._job.spec
         dataset = self.load_dataset(spec.dataset)
-        trained = train(spec, dataset, self)
+        trained = train(spec, dataset, self, self.threads)
         until_the_store_answers(self._stop_if_asked)
-        snapshot = snapshot_of(trained, spec, dataset, self.job_id)
+        versions = library_versions(self.threads)
+        snapshot = snapshot_of(trained, spec, dataset, self.job_id, versions)
+        result = TrainingResult(snapshot_codec.sha256_hex(snapshot.weights), dataset.digest, versions)
+        if not spec.publish:
+            return ended(self._job, JobState.SUCCEEDED, result=result)
         version = until_the_store_answers(lambda: self.models.publish(spec.model, snapshot, self.job_id))
-        return ended(self._job, JobState.SUCCEEDED, published=VersionRef(version, snapshot.digest))
+        return ended(self._job, JobState.SUCCEEDED, published=VersionRef(version, snapshot.digest), result=result)
 
     def _report(self, event: JobEvent) -> None:
         self._job = replace(self._job, progress=self._progress)

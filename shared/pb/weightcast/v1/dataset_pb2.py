@@ -22,18 +22,26 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from shared.pb.weightcast.v1 import network_pb2 as weightcast_dot_v1_dot_network__pb2
+from shared.pb.weightcast.v1 import tensor_pb2 as weightcast_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bweightcast/v1/dataset.proto\x12\rweightcast.v1\x1a\x1bweightcast/v1/network.proto\"\xae\x01\n\x07\x44\x61taset\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x33\n\rpreprocessing\x18\x03 \x01(\x0b\x32\x1c.weightcast.v1.Preprocessing\x12\x14\n\x0c\x63lass_labels\x18\x04 \x03(\t\x12\x12\n\ntrain_size\x18\x05 \x01(\x03\x12\x11\n\ttest_size\x18\x06 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x07 \x01(\t*^\n\x0c\x44\x61tasetSplit\x12\x1d\n\x19\x44\x41TASET_SPLIT_UNSPECIFIED\x10\x00\x12\x17\n\x13\x44\x41TASET_SPLIT_TRAIN\x10\x01\x12\x16\n\x12\x44\x41TASET_SPLIT_TEST\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bweightcast/v1/dataset.proto\x12\rweightcast.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bweightcast/v1/network.proto\x1a\x1aweightcast/v1/tensor.proto\"\x98\x01\n\rFeatureColumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x04type\x18\x02 \x01(\x0e\x32\x19.weightcast.v1.ColumnType\x12\x15\n\rmissing_count\x18\x03 \x01(\x03\x12\x0b\n\x03min\x18\x04 \x01(\x01\x12\x0b\n\x03max\x18\x05 \x01(\x01\x12\x0c\n\x04mean\x18\x06 \x01(\x01\x12\x11\n\tdeviation\x18\x07 \x01(\x01\"\xb3\x03\n\x07\x44\x61taset\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x33\n\rpreprocessing\x18\x03 \x01(\x0b\x32\x1c.weightcast.v1.Preprocessing\x12\x14\n\x0c\x63lass_labels\x18\x04 \x03(\t\x12\x12\n\ntrain_size\x18\x05 \x01(\x03\x12\x11\n\ttest_size\x18\x06 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x07 \x01(\t\x12,\n\x06source\x18\x08 \x01(\x0e\x32\x1c.weightcast.v1.DatasetSource\x12*\n\tdata_type\x18\t \x01(\x0e\x32\x17.weightcast.v1.DataType\x12\x1a\n\x12train_class_counts\x18\n \x03(\x03\x12\x19\n\x11test_class_counts\x18\x0b \x03(\x03\x12-\n\x07\x63olumns\x18\x0c \x03(\x0b\x32\x1c.weightcast.v1.FeatureColumn\x12\x12\n\nsize_bytes\x18\r \x01(\x03\x12/\n\x0b\x63reate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp*^\n\x0c\x44\x61tasetSplit\x12\x1d\n\x19\x44\x41TASET_SPLIT_UNSPECIFIED\x10\x00\x12\x17\n\x13\x44\x41TASET_SPLIT_TRAIN\x10\x01\x12\x16\n\x12\x44\x41TASET_SPLIT_TEST\x10\x02*\x84\x01\n\rDatasetSource\x12\x1e\n\x1a\x44\x41TASET_SOURCE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x44\x41TASET_SOURCE_BUILT_IN\x10\x01\x12\x19\n\x15\x44\x41TASET_SOURCE_OPENML\x10\x02\x12\x1b\n\x17\x44\x41TASET_SOURCE_UPLOADED\x10\x03*X\n\nColumnType\x12\x1b\n\x17\x43OLUMN_TYPE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43OLUMN_TYPE_INTEGER\x10\x01\x12\x14\n\x10\x43OLUMN_TYPE_REAL\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'weightcast.v1.dataset_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DATASETSPLIT']._serialized_start=252
-  _globals['_DATASETSPLIT']._serialized_end=346
-  _globals['_DATASET']._serialized_start=76
-  _globals['_DATASET']._serialized_end=250
+  _globals['_DATASETSPLIT']._serialized_start=729
+  _globals['_DATASETSPLIT']._serialized_end=823
+  _globals['_DATASETSOURCE']._serialized_start=826
+  _globals['_DATASETSOURCE']._serialized_end=958
+  _globals['_COLUMNTYPE']._serialized_start=960
+  _globals['_COLUMNTYPE']._serialized_end=1048
+  _globals['_FEATURECOLUMN']._serialized_start=137
+  _globals['_FEATURECOLUMN']._serialized_end=289
+  _globals['_DATASET']._serialized_start=292
+  _globals['_DATASET']._serialized_end=727
 # @@protoc_insertion_point(module_scope)

@@ -6,9 +6,11 @@ isort:skip_file
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from shared.pb.weightcast.v1 import network_pb2 as _network_pb2
+from shared.pb.weightcast.v1 import tensor_pb2 as _tensor_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -44,9 +46,109 @@ DATASET_SPLIT_TEST: DatasetSplit.ValueType  # 2
 """The held-out examples that measure what was learned."""
 Global___DatasetSplit: _TypeAlias = DatasetSplit  # noqa: Y015
 
+class _DatasetSource:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DatasetSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DatasetSource.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DATASET_SOURCE_UNSPECIFIED: _DatasetSource.ValueType  # 0
+    """Not set; never returned."""
+    DATASET_SOURCE_BUILT_IN: _DatasetSource.ValueType  # 1
+    """Known to the trainer by itself."""
+    DATASET_SOURCE_OPENML: _DatasetSource.ValueType  # 2
+    """Fetched from openml.org."""
+    DATASET_SOURCE_UPLOADED: _DatasetSource.ValueType  # 3
+    """Uploaded by a client."""
+
+class DatasetSource(_DatasetSource, metaclass=_DatasetSourceEnumTypeWrapper):
+    """Where a data set comes from."""
+
+DATASET_SOURCE_UNSPECIFIED: DatasetSource.ValueType  # 0
+"""Not set; never returned."""
+DATASET_SOURCE_BUILT_IN: DatasetSource.ValueType  # 1
+"""Known to the trainer by itself."""
+DATASET_SOURCE_OPENML: DatasetSource.ValueType  # 2
+"""Fetched from openml.org."""
+DATASET_SOURCE_UPLOADED: DatasetSource.ValueType  # 3
+"""Uploaded by a client."""
+Global___DatasetSource: _TypeAlias = DatasetSource  # noqa: Y015
+
+class _ColumnType:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ColumnTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ColumnType.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    COLUMN_TYPE_UNSPECIFIED: _ColumnType.ValueType  # 0
+    """Not set; never returned."""
+    COLUMN_TYPE_INTEGER: _ColumnType.ValueType  # 1
+    """Whole numbers."""
+    COLUMN_TYPE_REAL: _ColumnType.ValueType  # 2
+    """Numbers."""
+
+class ColumnType(_ColumnType, metaclass=_ColumnTypeEnumTypeWrapper):
+    """What a column of a table holds."""
+
+COLUMN_TYPE_UNSPECIFIED: ColumnType.ValueType  # 0
+"""Not set; never returned."""
+COLUMN_TYPE_INTEGER: ColumnType.ValueType  # 1
+"""Whole numbers."""
+COLUMN_TYPE_REAL: ColumnType.ValueType  # 2
+"""Numbers."""
+Global___ColumnType: _TypeAlias = ColumnType  # noqa: Y015
+
+@_typing.final
+class FeatureColumn(_message.Message):
+    """One feature of a table, over the training split."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    MISSING_COUNT_FIELD_NUMBER: _builtins.int
+    MIN_FIELD_NUMBER: _builtins.int
+    MAX_FIELD_NUMBER: _builtins.int
+    MEAN_FIELD_NUMBER: _builtins.int
+    DEVIATION_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name in the header."""
+    type: Global___ColumnType.ValueType
+    """What it holds."""
+    missing_count: _builtins.int
+    """Empty cells, in both splits; the mean stands for them."""
+    min: _builtins.float
+    """The smallest value."""
+    max: _builtins.float
+    """The largest value."""
+    mean: _builtins.float
+    """The mean."""
+    deviation: _builtins.float
+    """The standard deviation."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        type: Global___ColumnType.ValueType = ...,
+        missing_count: _builtins.int = ...,
+        min: _builtins.float = ...,
+        max: _builtins.float = ...,
+        mean: _builtins.float = ...,
+        deviation: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deviation", b"deviation", "max", b"max", "mean", b"mean", "min", b"min", "missing_count", b"missing_count", "name", b"name", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FeatureColumn: _TypeAlias = FeatureColumn  # noqa: Y015
+
 @_typing.final
 class Dataset(_message.Message):
-    """A labelled data set that a training job can name."""
+    """A labelled data set that a training job can name. ListDatasets loads nothing, so it gives name, description and source,
+    and for uploads whatever else was written down when they came; GetDataset gives all.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -57,23 +159,52 @@ class Dataset(_message.Message):
     TRAIN_SIZE_FIELD_NUMBER: _builtins.int
     TEST_SIZE_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    DATA_TYPE_FIELD_NUMBER: _builtins.int
+    TRAIN_CLASS_COUNTS_FIELD_NUMBER: _builtins.int
+    TEST_CLASS_COUNTS_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name a TrainingSpec refers to, e.g. "mnist"."""
     description: _builtins.str
     """One sentence on what it holds and where it comes from."""
     train_size: _builtins.int
-    """Examples in the training split. Set by GetDataset."""
+    """Examples in the training split."""
     test_size: _builtins.int
-    """Examples in the test split. Set by GetDataset."""
+    """Examples in the test split."""
     digest: _builtins.str
-    """SHA-256 over the examples and labels, lower-case hex. Set by GetDataset."""
+    """SHA-256 over the examples and labels, lower-case hex."""
+    source: Global___DatasetSource.ValueType
+    """Where it comes from."""
+    data_type: _tensor_pb2.DataType.ValueType
+    """How examples are stored, and how clients may send such: UINT8 for images, FLOAT32 for tables."""
+    size_bytes: _builtins.int
+    """The size of examples and labels in memory, in bytes."""
     @_builtins.property
     def preprocessing(self) -> _network_pb2.Preprocessing:
-        """How examples become features. Set by GetDataset; ListDatasets leaves it unset, because it loads nothing."""
+        """How examples become features."""
 
     @_builtins.property
     def class_labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The name of each class, by class id. Set by GetDataset."""
+        """The name of each class, by class id."""
+
+    @_builtins.property
+    def train_class_counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Examples of each class in the training split, by class id."""
+
+    @_builtins.property
+    def test_class_counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Examples of each class in the test split, by class id."""
+
+    @_builtins.property
+    def columns(self) -> _containers.RepeatedCompositeFieldContainer[Global___FeatureColumn]:
+        """The columns of a table, in the order of the features. Empty for images."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was uploaded. Unset for others."""
 
     def __init__(
         self,
@@ -85,10 +216,17 @@ class Dataset(_message.Message):
         train_size: _builtins.int = ...,
         test_size: _builtins.int = ...,
         digest: _builtins.str = ...,
+        source: Global___DatasetSource.ValueType = ...,
+        data_type: _tensor_pb2.DataType.ValueType = ...,
+        train_class_counts: _abc.Iterable[_builtins.int] | None = ...,
+        test_class_counts: _abc.Iterable[_builtins.int] | None = ...,
+        columns: _abc.Iterable[Global___FeatureColumn] | None = ...,
+        size_bytes: _builtins.int = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["preprocessing", b"preprocessing"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "preprocessing", b"preprocessing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["class_labels", b"class_labels", "description", b"description", "digest", b"digest", "name", b"name", "preprocessing", b"preprocessing", "test_size", b"test_size", "train_size", b"train_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["class_labels", b"class_labels", "columns", b"columns", "create_time", b"create_time", "data_type", b"data_type", "description", b"description", "digest", b"digest", "name", b"name", "preprocessing", b"preprocessing", "size_bytes", b"size_bytes", "source", b"source", "test_class_counts", b"test_class_counts", "test_size", b"test_size", "train_class_counts", b"train_class_counts", "train_size", b"train_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

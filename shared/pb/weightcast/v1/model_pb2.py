@@ -28,7 +28,7 @@ from shared.pb.weightcast.v1 import tensor_pb2 as weightcast_dot_v1_dot_tensor__
 from shared.pb.weightcast.v1 import training_pb2 as weightcast_dot_v1_dot_training__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19weightcast/v1/model.proto\x12\rweightcast.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bweightcast/v1/network.proto\x1a\x1aweightcast/v1/tensor.proto\x1a\x1cweightcast/v1/training.proto\"_\n\x08SelfTest\x12%\n\x06inputs\x18\x01 \x01(\x0b\x32\x15.weightcast.v1.Tensor\x12,\n\rprobabilities\x18\x02 \x01(\x0b\x32\x15.weightcast.v1.Tensor\"\xc5\x04\n\x08Manifest\x12\x16\n\x0e\x66ormat_version\x18\x01 \x01(\x05\x12\r\n\x05model\x18\x02 \x01(\t\x12\x31\n\x0c\x61rchitecture\x18\x03 \x01(\x0b\x32\x1b.weightcast.v1.Architecture\x12\x33\n\rpreprocessing\x18\x04 \x01(\x0b\x32\x1c.weightcast.v1.Preprocessing\x12\x14\n\x0c\x63lass_labels\x18\x05 \x03(\t\x12+\n\x06\x65pochs\x18\x06 \x03(\x0b\x32\x1b.weightcast.v1.EpochMetrics\x12)\n\x04spec\x18\x07 \x01(\x0b\x32\x1b.weightcast.v1.TrainingSpec\x12\x17\n\x0ftraining_job_id\x18\x08 \x01(\t\x12\x16\n\x0e\x64\x61taset_digest\x18\t \x01(\t\x12\x16\n\x0eparent_version\x18\n \x01(\x03\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x46\n\x10library_versions\x18\x0c \x03(\x0b\x32,.weightcast.v1.Manifest.LibraryVersionsEntry\x12\x16\n\x0eweights_digest\x18\r \x01(\t\x12*\n\tself_test\x18\x0e \x01(\x0b\x32\x17.weightcast.v1.SelfTest\x1a\x36\n\x14LibraryVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xc8\x01\n\x0cModelVersion\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x30\n\x0cpublish_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x08manifest\x18\x05 \x01(\x0b\x32\x17.weightcast.v1.Manifest\x12\x0f\n\x07\x61liases\x18\x06 \x03(\t\x12\x1a\n\x12weights_size_bytes\x18\x07 \x01(\x03\"Z\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0elatest_version\x18\x02 \x01(\x03\x12\x14\n\x0clive_version\x18\x03 \x01(\x03\x12\x15\n\rversion_count\x18\x04 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19weightcast/v1/model.proto\x12\rweightcast.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bweightcast/v1/network.proto\x1a\x1aweightcast/v1/tensor.proto\x1a\x1cweightcast/v1/training.proto\"_\n\x08SelfTest\x12%\n\x06inputs\x18\x01 \x01(\x0b\x32\x15.weightcast.v1.Tensor\x12,\n\rprobabilities\x18\x02 \x01(\x0b\x32\x15.weightcast.v1.Tensor\"c\n\nClassScore\x12\x16\n\tprecision\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x13\n\x06recall\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x0f\n\x07support\x18\x03 \x01(\x03\x42\x0c\n\n_precisionB\t\n\x07_recall\"\xae\x01\n\nEvaluation\x12\x10\n\x08\x65xamples\x18\x01 \x01(\x03\x12\x0c\n\x04loss\x18\x02 \x01(\x01\x12\x10\n\x08\x61\x63\x63uracy\x18\x03 \x01(\x01\x12\x14\n\x0c\x61\x63\x63uracy_gap\x18\x04 \x01(\x01\x12\x19\n\x11\x63\x61libration_error\x18\x05 \x01(\x01\x12*\n\x07\x63lasses\x18\x06 \x03(\x0b\x32\x19.weightcast.v1.ClassScore\x12\x11\n\tconfusion\x18\x07 \x03(\x03\"\x8d\x05\n\x08Manifest\x12\x16\n\x0e\x66ormat_version\x18\x01 \x01(\x05\x12\r\n\x05model\x18\x02 \x01(\t\x12\x31\n\x0c\x61rchitecture\x18\x03 \x01(\x0b\x32\x1b.weightcast.v1.Architecture\x12\x33\n\rpreprocessing\x18\x04 \x01(\x0b\x32\x1c.weightcast.v1.Preprocessing\x12\x14\n\x0c\x63lass_labels\x18\x05 \x03(\t\x12+\n\x06\x65pochs\x18\x06 \x03(\x0b\x32\x1b.weightcast.v1.EpochMetrics\x12)\n\x04spec\x18\x07 \x01(\x0b\x32\x1b.weightcast.v1.TrainingSpec\x12\x17\n\x0ftraining_job_id\x18\x08 \x01(\t\x12\x16\n\x0e\x64\x61taset_digest\x18\t \x01(\t\x12\x16\n\x0eparent_version\x18\n \x01(\x03\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x46\n\x10library_versions\x18\x0c \x03(\x0b\x32,.weightcast.v1.Manifest.LibraryVersionsEntry\x12\x16\n\x0eweights_digest\x18\r \x01(\t\x12*\n\tself_test\x18\x0e \x01(\x0b\x32\x17.weightcast.v1.SelfTest\x12-\n\nevaluation\x18\x0f \x01(\x0b\x32\x19.weightcast.v1.Evaluation\x12\x17\n\x0fpublished_epoch\x18\x10 \x01(\x05\x1a\x36\n\x14LibraryVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xc8\x01\n\x0cModelVersion\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x30\n\x0cpublish_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x08manifest\x18\x05 \x01(\x0b\x32\x17.weightcast.v1.Manifest\x12\x0f\n\x07\x61liases\x18\x06 \x03(\t\x12\x1a\n\x12weights_size_bytes\x18\x07 \x01(\x03\"Z\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0elatest_version\x18\x02 \x01(\x03\x12\x14\n\x0clive_version\x18\x03 \x01(\x03\x12\x15\n\rversion_count\x18\x04 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,12 +39,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MANIFEST_LIBRARYVERSIONSENTRY']._serialized_options = b'8\001'
   _globals['_SELFTEST']._serialized_start=164
   _globals['_SELFTEST']._serialized_end=259
-  _globals['_MANIFEST']._serialized_start=262
-  _globals['_MANIFEST']._serialized_end=843
-  _globals['_MANIFEST_LIBRARYVERSIONSENTRY']._serialized_start=789
-  _globals['_MANIFEST_LIBRARYVERSIONSENTRY']._serialized_end=843
-  _globals['_MODELVERSION']._serialized_start=846
-  _globals['_MODELVERSION']._serialized_end=1046
-  _globals['_MODEL']._serialized_start=1048
-  _globals['_MODEL']._serialized_end=1138
+  _globals['_CLASSSCORE']._serialized_start=261
+  _globals['_CLASSSCORE']._serialized_end=360
+  _globals['_EVALUATION']._serialized_start=363
+  _globals['_EVALUATION']._serialized_end=537
+  _globals['_MANIFEST']._serialized_start=540
+  _globals['_MANIFEST']._serialized_end=1193
+  _globals['_MANIFEST_LIBRARYVERSIONSENTRY']._serialized_start=1139
+  _globals['_MANIFEST_LIBRARYVERSIONSENTRY']._serialized_end=1193
+  _globals['_MODELVERSION']._serialized_start=1196
+  _globals['_MODELVERSION']._serialized_end=1396
+  _globals['_MODEL']._serialized_start=1398
+  _globals['_MODEL']._serialized_end=1488
 # @@protoc_insertion_point(module_scope)

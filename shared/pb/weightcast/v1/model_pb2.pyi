@@ -34,7 +34,7 @@ class SelfTest(_message.Message):
     PROBABILITIES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def inputs(self) -> _tensor_pb2.Tensor:
-        """UINT8: (rows, input_size)."""
+        """UINT8 or FLOAT32, as the data set stores its examples: (rows, input_size)."""
 
     @_builtins.property
     def probabilities(self) -> _tensor_pb2.Tensor:
@@ -53,6 +53,95 @@ class SelfTest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SelfTest: _TypeAlias = SelfTest  # noqa: Y015
+
+@_typing.final
+class ClassScore(_message.Message):
+    """How the network does on one class of the test split."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRECISION_FIELD_NUMBER: _builtins.int
+    RECALL_FIELD_NUMBER: _builtins.int
+    SUPPORT_FIELD_NUMBER: _builtins.int
+    precision: _builtins.float
+    """Of the examples taken for this class, the share that are of it, 0 to 1. Unset where none was taken for it."""
+    recall: _builtins.float
+    """Of this class's examples, the share that was recognised, 0 to 1. Unset where there is none."""
+    support: _builtins.int
+    """How many examples of this class there are."""
+    def __init__(
+        self,
+        *,
+        precision: _builtins.float | None = ...,
+        recall: _builtins.float | None = ...,
+        support: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_precision", b"_precision", "_recall", b"_recall", "precision", b"precision", "recall", b"recall"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_precision", b"_precision", "_recall", b"_recall", "precision", b"precision", "recall", b"recall", "support", b"support"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__precision: _TypeAlias = _typing.Literal["precision"]  # noqa: Y015
+    _WhichOneofArgType__precision: _TypeAlias = _typing.Literal["_precision", b"_precision"]  # noqa: Y015
+    _WhichOneofReturnType__recall: _TypeAlias = _typing.Literal["recall"]  # noqa: Y015
+    _WhichOneofArgType__recall: _TypeAlias = _typing.Literal["_recall", b"_recall"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__precision) -> _WhichOneofReturnType__precision | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__recall) -> _WhichOneofReturnType__recall | None: ...
+
+Global___ClassScore: _TypeAlias = ClassScore  # noqa: Y015
+
+@_typing.final
+class Evaluation(_message.Message):
+    """What was learned: the published network on the test split, which training never saw."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXAMPLES_FIELD_NUMBER: _builtins.int
+    LOSS_FIELD_NUMBER: _builtins.int
+    ACCURACY_FIELD_NUMBER: _builtins.int
+    ACCURACY_GAP_FIELD_NUMBER: _builtins.int
+    CALIBRATION_ERROR_FIELD_NUMBER: _builtins.int
+    CLASSES_FIELD_NUMBER: _builtins.int
+    CONFUSION_FIELD_NUMBER: _builtins.int
+    examples: _builtins.int
+    """Examples in the test split."""
+    loss: _builtins.float
+    """Mean cross-entropy, in nats."""
+    accuracy: _builtins.float
+    """The share classified correctly, 0 to 1."""
+    accuracy_gap: _builtins.float
+    """Training accuracy minus test accuracy: how much of what was learned is memory."""
+    calibration_error: _builtins.float
+    """The expected calibration error, 0 to 1: how far the probability given to the chosen class is from the share of
+    choices that are right, on average over 15 bins of equal width (Guo et al., 2017).
+    """
+    @_builtins.property
+    def classes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClassScore]:
+        """By class id."""
+
+    @_builtins.property
+    def confusion(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """How often each class (row) was taken for each class (column): classes × classes, row-major."""
+
+    def __init__(
+        self,
+        *,
+        examples: _builtins.int = ...,
+        loss: _builtins.float = ...,
+        accuracy: _builtins.float = ...,
+        accuracy_gap: _builtins.float = ...,
+        calibration_error: _builtins.float = ...,
+        classes: _abc.Iterable[Global___ClassScore] | None = ...,
+        confusion: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracy", b"accuracy", "accuracy_gap", b"accuracy_gap", "calibration_error", b"calibration_error", "classes", b"classes", "confusion", b"confusion", "examples", b"examples", "loss", b"loss"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Evaluation: _TypeAlias = Evaluation  # noqa: Y015
 
 @_typing.final
 class Manifest(_message.Message):
@@ -94,6 +183,8 @@ class Manifest(_message.Message):
     LIBRARY_VERSIONS_FIELD_NUMBER: _builtins.int
     WEIGHTS_DIGEST_FIELD_NUMBER: _builtins.int
     SELF_TEST_FIELD_NUMBER: _builtins.int
+    EVALUATION_FIELD_NUMBER: _builtins.int
+    PUBLISHED_EPOCH_FIELD_NUMBER: _builtins.int
     format_version: _builtins.int
     """The layout of manifest and weights. This schema describes 1; a reader refuses what it does not know."""
     model: _builtins.str
@@ -106,6 +197,8 @@ class Manifest(_message.Message):
     """The version its weights started from. 0 means random initialisation."""
     weights_digest: _builtins.str
     """SHA-256 of the safetensors file, lower-case hex: equal for equal weights, whenever they were trained."""
+    published_epoch: _builtins.int
+    """The epoch whose weights these are, counted from 1: the last one, or with early stopping the best. 0 means the last."""
     @_builtins.property
     def architecture(self) -> _network_pb2.Architecture:
         """The network's shape."""
@@ -120,7 +213,7 @@ class Manifest(_message.Message):
 
     @_builtins.property
     def epochs(self) -> _containers.RepeatedCompositeFieldContainer[_training_pb2.EpochMetrics]:
-        """What each epoch measured; the last one describes the published weights."""
+        """What each epoch measured; `published_epoch` describes the published weights."""
 
     @_builtins.property
     def spec(self) -> _training_pb2.TrainingSpec:
@@ -132,11 +225,15 @@ class Manifest(_message.Message):
 
     @_builtins.property
     def library_versions(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The versions of the interpreter and of the libraries that computed it, by name."""
+        """What the weights depend on besides spec and data: interpreter, libraries, BLAS kernel, threads, by name."""
 
     @_builtins.property
     def self_test(self) -> Global___SelfTest:
         """Examples with known answers, for the check before serving."""
+
+    @_builtins.property
+    def evaluation(self) -> Global___Evaluation:
+        """What was learned."""
 
     def __init__(
         self,
@@ -155,10 +252,12 @@ class Manifest(_message.Message):
         library_versions: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         weights_digest: _builtins.str = ...,
         self_test: Global___SelfTest | None = ...,
+        evaluation: Global___Evaluation | None = ...,
+        published_epoch: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "create_time", b"create_time", "preprocessing", b"preprocessing", "self_test", b"self_test", "spec", b"spec"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "create_time", b"create_time", "evaluation", b"evaluation", "preprocessing", b"preprocessing", "self_test", b"self_test", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "class_labels", b"class_labels", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "epochs", b"epochs", "format_version", b"format_version", "library_versions", b"library_versions", "model", b"model", "parent_version", b"parent_version", "preprocessing", b"preprocessing", "self_test", b"self_test", "spec", b"spec", "training_job_id", b"training_job_id", "weights_digest", b"weights_digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "class_labels", b"class_labels", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "epochs", b"epochs", "evaluation", b"evaluation", "format_version", b"format_version", "library_versions", b"library_versions", "model", b"model", "parent_version", b"parent_version", "preprocessing", b"preprocessing", "published_epoch", b"published_epoch", "self_test", b"self_test", "spec", b"spec", "training_job_id", b"training_job_id", "weights_digest", b"weights_digest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -24,23 +24,31 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bweightcast/v1/network.proto\x12\rweightcast.v1\"E\n\x05\x44\x65nse\x12\r\n\x05units\x18\x01 \x01(\x05\x12-\n\nactivation\x18\x02 \x01(\x0e\x32\x19.weightcast.v1.Activation\"6\n\x05Layer\x12%\n\x05\x64\x65nse\x18\x01 \x01(\x0b\x32\x14.weightcast.v1.DenseH\x00\x42\x06\n\x04kind\"H\n\x0c\x41rchitecture\x12\x12\n\ninput_size\x18\x01 \x01(\x05\x12$\n\x06layers\x18\x02 \x03(\x0b\x32\x14.weightcast.v1.Layer\"\x99\x01\n\rPreprocessing\x12\x13\n\x0binput_shape\x18\x01 \x03(\x05\x12\x13\n\x0buint8_scale\x18\x02 \x01(\x02\x12\x13\n\x0b\x66\x65\x61ture_min\x18\x03 \x01(\x02\x12\x13\n\x0b\x66\x65\x61ture_max\x18\x04 \x01(\x02\x12\x34\n\x0elabel_encoding\x18\x05 \x01(\x0e\x32\x1c.weightcast.v1.LabelEncoding*V\n\nActivation\x12\x1a\n\x16\x41\x43TIVATION_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x41\x43TIVATION_RELU\x10\x01\x12\x17\n\x13\x41\x43TIVATION_IDENTITY\x10\x02*K\n\rLabelEncoding\x12\x1e\n\x1aLABEL_ENCODING_UNSPECIFIED\x10\x00\x12\x1a\n\x16LABEL_ENCODING_ONE_HOT\x10\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bweightcast/v1/network.proto\x12\rweightcast.v1\"E\n\x05\x44\x65nse\x12\r\n\x05units\x18\x01 \x01(\x05\x12-\n\nactivation\x18\x02 \x01(\x0e\x32\x19.weightcast.v1.Activation\"n\n\x06\x43onv2D\x12\x0f\n\x07\x66ilters\x18\x01 \x01(\x05\x12\x13\n\x0bkernel_size\x18\x02 \x01(\x05\x12\x0f\n\x07padding\x18\x03 \x01(\x05\x12-\n\nactivation\x18\x04 \x01(\x0e\x32\x19.weightcast.v1.Activation\"\x19\n\tMaxPool2D\x12\x0c\n\x04size\x18\x01 \x01(\x05\"\t\n\x07\x46latten\"\x17\n\x07\x44ropout\x12\x0c\n\x04rate\x18\x01 \x01(\x01\"\xe5\x01\n\x05Layer\x12%\n\x05\x64\x65nse\x18\x01 \x01(\x0b\x32\x14.weightcast.v1.DenseH\x00\x12\'\n\x06\x63onv2d\x18\x02 \x01(\x0b\x32\x15.weightcast.v1.Conv2DH\x00\x12.\n\nmax_pool2d\x18\x03 \x01(\x0b\x32\x18.weightcast.v1.MaxPool2DH\x00\x12)\n\x07\x66latten\x18\x04 \x01(\x0b\x32\x16.weightcast.v1.FlattenH\x00\x12)\n\x07\x64ropout\x18\x05 \x01(\x0b\x32\x16.weightcast.v1.DropoutH\x00\x42\x06\n\x04kind\"]\n\x0c\x41rchitecture\x12\x12\n\ninput_size\x18\x01 \x01(\x05\x12$\n\x06layers\x18\x02 \x03(\x0b\x32\x14.weightcast.v1.Layer\x12\x13\n\x0binput_shape\x18\x03 \x03(\x05\"\xcc\x01\n\rPreprocessing\x12\x13\n\x0binput_shape\x18\x01 \x03(\x05\x12\x13\n\x0buint8_scale\x18\x02 \x01(\x02\x12\x13\n\x0b\x66\x65\x61ture_min\x18\x03 \x01(\x02\x12\x13\n\x0b\x66\x65\x61ture_max\x18\x04 \x01(\x02\x12\x34\n\x0elabel_encoding\x18\x05 \x01(\x0e\x32\x1c.weightcast.v1.LabelEncoding\x12\x15\n\rfeature_means\x18\x06 \x03(\x02\x12\x1a\n\x12\x66\x65\x61ture_deviations\x18\x07 \x03(\x02*\x83\x01\n\nActivation\x12\x1a\n\x16\x41\x43TIVATION_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x41\x43TIVATION_RELU\x10\x01\x12\x17\n\x13\x41\x43TIVATION_IDENTITY\x10\x02\x12\x13\n\x0f\x41\x43TIVATION_TANH\x10\x03\x12\x16\n\x12\x41\x43TIVATION_SIGMOID\x10\x04*K\n\rLabelEncoding\x12\x1e\n\x1aLABEL_ENCODING_UNSPECIFIED\x10\x00\x12\x1a\n\x16LABEL_ENCODING_ONE_HOT\x10\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'weightcast.v1.network_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ACTIVATION']._serialized_start=403
-  _globals['_ACTIVATION']._serialized_end=489
-  _globals['_LABELENCODING']._serialized_start=491
-  _globals['_LABELENCODING']._serialized_end=566
+  _globals['_ACTIVATION']._serialized_start=827
+  _globals['_ACTIVATION']._serialized_end=958
+  _globals['_LABELENCODING']._serialized_start=960
+  _globals['_LABELENCODING']._serialized_end=1035
   _globals['_DENSE']._serialized_start=46
   _globals['_DENSE']._serialized_end=115
-  _globals['_LAYER']._serialized_start=117
-  _globals['_LAYER']._serialized_end=171
-  _globals['_ARCHITECTURE']._serialized_start=173
-  _globals['_ARCHITECTURE']._serialized_end=245
-  _globals['_PREPROCESSING']._serialized_start=248
-  _globals['_PREPROCESSING']._serialized_end=401
+  _globals['_CONV2D']._serialized_start=117
+  _globals['_CONV2D']._serialized_end=227
+  _globals['_MAXPOOL2D']._serialized_start=229
+  _globals['_MAXPOOL2D']._serialized_end=254
+  _globals['_FLATTEN']._serialized_start=256
+  _globals['_FLATTEN']._serialized_end=265
+  _globals['_DROPOUT']._serialized_start=267
+  _globals['_DROPOUT']._serialized_end=290
+  _globals['_LAYER']._serialized_start=293
+  _globals['_LAYER']._serialized_end=522
+  _globals['_ARCHITECTURE']._serialized_start=524
+  _globals['_ARCHITECTURE']._serialized_end=617
+  _globals['_PREPROCESSING']._serialized_start=620
+  _globals['_PREPROCESSING']._serialized_end=824
 # @@protoc_insertion_point(module_scope)

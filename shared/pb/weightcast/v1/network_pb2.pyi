@@ -31,6 +31,10 @@ class _ActivationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Activation
     """max(0, z)."""
     ACTIVATION_IDENTITY: _Activation.ValueType  # 2
     """z itself: the output layer's, whose logits a softmax turns into probabilities."""
+    ACTIVATION_TANH: _Activation.ValueType  # 3
+    """The hyperbolic tangent."""
+    ACTIVATION_SIGMOID: _Activation.ValueType  # 4
+    """The logistic function, 1 / (1 + e^−z)."""
 
 class Activation(_Activation, metaclass=_ActivationEnumTypeWrapper):
     """The function applied to a layer's weighted sums, element by element."""
@@ -41,6 +45,10 @@ ACTIVATION_RELU: Activation.ValueType  # 1
 """max(0, z)."""
 ACTIVATION_IDENTITY: Activation.ValueType  # 2
 """z itself: the output layer's, whose logits a softmax turns into probabilities."""
+ACTIVATION_TANH: Activation.ValueType  # 3
+"""The hyperbolic tangent."""
+ACTIVATION_SIGMOID: Activation.ValueType  # 4
+"""The logistic function, 1 / (1 + e^−z)."""
 Global___Activation: _TypeAlias = Activation  # noqa: Y015
 
 class _LabelEncoding:
@@ -65,7 +73,7 @@ Global___LabelEncoding: _TypeAlias = LabelEncoding  # noqa: Y015
 
 @_typing.final
 class Dense(_message.Message):
-    """A fully connected layer: activation(x·W + b)."""
+    """A fully connected layer: activation(x·W + b). Its inputs are flat."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -90,26 +98,151 @@ class Dense(_message.Message):
 Global___Dense: _TypeAlias = Dense  # noqa: Y015
 
 @_typing.final
+class Conv2D(_message.Message):
+    """A convolutional layer: each filter's window moves over the image one pixel at a time."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTERS_FIELD_NUMBER: _builtins.int
+    KERNEL_SIZE_FIELD_NUMBER: _builtins.int
+    PADDING_FIELD_NUMBER: _builtins.int
+    ACTIVATION_FIELD_NUMBER: _builtins.int
+    filters: _builtins.int
+    """How many filters the layer has, 1 to 512: the channels of its output."""
+    kernel_size: _builtins.int
+    """Height and width of the window in pixels, 1 to 15."""
+    padding: _builtins.int
+    """Zeros added on each side of the image, 0 to kernel_size − 1. An output side has
+    side + 2 × padding − kernel_size + 1 pixels.
+    """
+    activation: Global___Activation.ValueType
+    """The function applied to each weighted sum."""
+    def __init__(
+        self,
+        *,
+        filters: _builtins.int = ...,
+        kernel_size: _builtins.int = ...,
+        padding: _builtins.int = ...,
+        activation: Global___Activation.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation", "filters", b"filters", "kernel_size", b"kernel_size", "padding", b"padding"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Conv2D: _TypeAlias = Conv2D  # noqa: Y015
+
+@_typing.final
+class MaxPool2D(_message.Message):
+    """The largest value of each square window, channel by channel; windows do not overlap, and what is left over at the
+    right and lower edges is dropped.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIZE_FIELD_NUMBER: _builtins.int
+    size: _builtins.int
+    """Height and width of the window in pixels, 2 to 15."""
+    def __init__(
+        self,
+        *,
+        size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MaxPool2D: _TypeAlias = MaxPool2D  # noqa: Y015
+
+@_typing.final
+class Flatten(_message.Message):
+    """Turns an image of channels × height × width into a flat row, in that order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Flatten: _TypeAlias = Flatten  # noqa: Y015
+
+@_typing.final
+class Dropout(_message.Message):
+    """While training, sets each value to 0 with probability `rate` and divides the others by 1 − rate; otherwise does
+    nothing (Srivastava et al., 2014).
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RATE_FIELD_NUMBER: _builtins.int
+    rate: _builtins.float
+    """The share of values set to 0: more than 0, less than 1."""
+    def __init__(
+        self,
+        *,
+        rate: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rate", b"rate"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Dropout: _TypeAlias = Dropout  # noqa: Y015
+
+@_typing.final
 class Layer(_message.Message):
     """One layer of a network."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     DENSE_FIELD_NUMBER: _builtins.int
+    CONV2D_FIELD_NUMBER: _builtins.int
+    MAX_POOL2D_FIELD_NUMBER: _builtins.int
+    FLATTEN_FIELD_NUMBER: _builtins.int
+    DROPOUT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def dense(self) -> Global___Dense:
         """A fully connected layer."""
+
+    @_builtins.property
+    def conv2d(self) -> Global___Conv2D:
+        """A convolutional layer."""
+
+    @_builtins.property
+    def max_pool2d(self) -> Global___MaxPool2D:
+        """A maximum over windows."""
+
+    @_builtins.property
+    def flatten(self) -> Global___Flatten:
+        """From an image to a flat row."""
+
+    @_builtins.property
+    def dropout(self) -> Global___Dropout:
+        """Random zeros while training."""
 
     def __init__(
         self,
         *,
         dense: Global___Dense | None = ...,
+        conv2d: Global___Conv2D | None = ...,
+        max_pool2d: Global___MaxPool2D | None = ...,
+        flatten: Global___Flatten | None = ...,
+        dropout: Global___Dropout | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["dense", b"dense", "kind", b"kind"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["conv2d", b"conv2d", "dense", b"dense", "dropout", b"dropout", "flatten", b"flatten", "kind", b"kind", "max_pool2d", b"max_pool2d"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dense", b"dense", "kind", b"kind"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conv2d", b"conv2d", "dense", b"dense", "dropout", b"dropout", "flatten", b"flatten", "kind", b"kind", "max_pool2d", b"max_pool2d"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["dense"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["dense", "conv2d", "max_pool2d", "flatten", "dropout"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -118,29 +251,37 @@ Global___Layer: _TypeAlias = Layer  # noqa: Y015
 @_typing.final
 class Architecture(_message.Message):
     """The shape of a network, without its numbers. A softmax over the last layer's outputs gives the class probabilities.
-    Tensors are named after the layers they belong to: `dense_0.weight` (inputs × units), `dense_0.bias` (units),
-    `dense_1.weight` and so on.
+    Tensors are named after the layers they belong to and those layers' places: `dense_0.weight` (inputs × units),
+    `dense_0.bias` (units), `conv2d_1.weight` (filters × channels × kernel_size × kernel_size), `conv2d_1.bias` (filters).
     """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     INPUT_SIZE_FIELD_NUMBER: _builtins.int
     LAYERS_FIELD_NUMBER: _builtins.int
+    INPUT_SHAPE_FIELD_NUMBER: _builtins.int
     input_size: _builtins.int
     """How many features one example has after flattening."""
     @_builtins.property
     def layers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Layer]:
-        """The layers, first to last; the last one's units are the classes."""
+        """The layers, first to last; the last one is dense, and its units are the classes."""
+
+    @_builtins.property
+    def input_shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The shape of one example: [height, width] or [height, width, channels] for images. Empty means [input_size]. A first
+        layer that is dense takes it flattened in row-major order.
+        """
 
     def __init__(
         self,
         *,
         input_size: _builtins.int = ...,
         layers: _abc.Iterable[Global___Layer] | None = ...,
+        input_shape: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["input_size", b"input_size", "layers", b"layers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["input_shape", b"input_shape", "input_size", b"input_size", "layers", b"layers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -157,17 +298,31 @@ class Preprocessing(_message.Message):
     FEATURE_MIN_FIELD_NUMBER: _builtins.int
     FEATURE_MAX_FIELD_NUMBER: _builtins.int
     LABEL_ENCODING_FIELD_NUMBER: _builtins.int
+    FEATURE_MEANS_FIELD_NUMBER: _builtins.int
+    FEATURE_DEVIATIONS_FIELD_NUMBER: _builtins.int
     uint8_scale: _builtins.float
     """A UINT8 element is multiplied by this to give the feature value, e.g. 1/255."""
     feature_min: _builtins.float
-    """The smallest feature value the network was trained on; a smaller one is refused."""
+    """The smallest feature value that is taken; a smaller one is refused."""
     feature_max: _builtins.float
-    """The largest feature value the network was trained on; a larger one is refused."""
+    """The largest feature value that is taken; a larger one is refused."""
     label_encoding: Global___LabelEncoding.ValueType
     """How labels became training targets."""
     @_builtins.property
     def input_shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """The shape of one example as clients send it, e.g. [28, 28]; it is flattened in row-major order."""
+        """The shape of one example as clients send it: [28, 28] for grey images, [32, 32, 3] for coloured ones (red, green,
+        blue last), [7] for seven numbers. It is flattened in row-major order.
+        """
+
+    @_builtins.property
+    def feature_means(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """The mean of each feature over the training split. Empty means that features are not standardised. Otherwise
+        (value − mean) / deviation goes into the network, and what is more than 1000 deviations away counts as 1000.
+        """
+
+    @_builtins.property
+    def feature_deviations(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """The standard deviation of each feature over the training split, 1 where it was 0. As long as feature_means."""
 
     def __init__(
         self,
@@ -177,10 +332,12 @@ class Preprocessing(_message.Message):
         feature_min: _builtins.float = ...,
         feature_max: _builtins.float = ...,
         label_encoding: Global___LabelEncoding.ValueType = ...,
+        feature_means: _abc.Iterable[_builtins.float] | None = ...,
+        feature_deviations: _abc.Iterable[_builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["feature_max", b"feature_max", "feature_min", b"feature_min", "input_shape", b"input_shape", "label_encoding", b"label_encoding", "uint8_scale", b"uint8_scale"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["feature_deviations", b"feature_deviations", "feature_max", b"feature_max", "feature_means", b"feature_means", "feature_min", b"feature_min", "input_shape", b"input_shape", "label_encoding", b"label_encoding", "uint8_scale", b"uint8_scale"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

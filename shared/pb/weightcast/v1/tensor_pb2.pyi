@@ -32,7 +32,9 @@ class _DataTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DataType.Val
     recorded `Preprocessing.uint8_scale`.
     """
     DATA_TYPE_FLOAT32: _DataType.ValueType  # 2
-    """IEEE 754 single precision, little-endian: the feature values themselves (for images, intensities from 0 to 1)."""
+    """IEEE 754 single precision, little-endian: the feature values themselves (for images, intensities from 0 to 1; for tables, the
+    columns as they are, before they are standardised).
+    """
 
 class DataType(_DataType, metaclass=_DataTypeEnumTypeWrapper):
     """The element type of a tensor."""
@@ -44,7 +46,9 @@ DATA_TYPE_UINT8: DataType.ValueType  # 1
 recorded `Preprocessing.uint8_scale`.
 """
 DATA_TYPE_FLOAT32: DataType.ValueType  # 2
-"""IEEE 754 single precision, little-endian: the feature values themselves (for images, intensities from 0 to 1)."""
+"""IEEE 754 single precision, little-endian: the feature values themselves (for images, intensities from 0 to 1; for tables, the
+columns as they are, before they are standardised).
+"""
 Global___DataType: _TypeAlias = DataType  # noqa: Y015
 
 @_typing.final

@@ -31,11 +31,15 @@ class _DatasetFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Dataset
     DATASET_FORMAT_UNSPECIFIED: _DatasetFormat.ValueType  # 0
     """Not set; refused."""
     DATASET_FORMAT_NPZ: _DatasetFormat.ValueType  # 1
-    """NumPy's .npz with arrays and no pickled objects."""
+    """NumPy's .npz without pickled objects: arrays x and y, or x_train, y_train, x_test and y_test. x is (rows, features),
+    or for images UINT8 (rows, height, width) or (rows, height, width, 3); y is (rows) of whole numbers or text.
+    """
     DATASET_FORMAT_CSV: _DatasetFormat.ValueType  # 2
-    """Comma-separated values with a header line."""
+    """Comma-separated values in UTF-8 with a header line. Every column but the label's holds numbers; an empty cell is a
+    missing value. The label column holds text or numbers.
+    """
     DATASET_FORMAT_IMAGE_ZIP: _DatasetFormat.ValueType  # 3
-    """A .zip with a folder of PNG or JPEG files for each class."""
+    """A .zip with a folder for each class, of PNG or JPEG files that all have one size."""
 
 class DatasetFormat(_DatasetFormat, metaclass=_DatasetFormatEnumTypeWrapper):
     """The kind of file an upload carries."""
@@ -43,11 +47,15 @@ class DatasetFormat(_DatasetFormat, metaclass=_DatasetFormatEnumTypeWrapper):
 DATASET_FORMAT_UNSPECIFIED: DatasetFormat.ValueType  # 0
 """Not set; refused."""
 DATASET_FORMAT_NPZ: DatasetFormat.ValueType  # 1
-"""NumPy's .npz with arrays and no pickled objects."""
+"""NumPy's .npz without pickled objects: arrays x and y, or x_train, y_train, x_test and y_test. x is (rows, features),
+or for images UINT8 (rows, height, width) or (rows, height, width, 3); y is (rows) of whole numbers or text.
+"""
 DATASET_FORMAT_CSV: DatasetFormat.ValueType  # 2
-"""Comma-separated values with a header line."""
+"""Comma-separated values in UTF-8 with a header line. Every column but the label's holds numbers; an empty cell is a
+missing value. The label column holds text or numbers.
+"""
 DATASET_FORMAT_IMAGE_ZIP: DatasetFormat.ValueType  # 3
-"""A .zip with a folder of PNG or JPEG files for each class."""
+"""A .zip with a folder for each class, of PNG or JPEG files that all have one size."""
 Global___DatasetFormat: _TypeAlias = DatasetFormat  # noqa: Y015
 
 @_typing.final
@@ -357,7 +365,7 @@ class ListDatasetsResponse(_message.Message):
     """Where the next page begins. Empty when this is the last."""
     @_builtins.property
     def datasets(self) -> _containers.RepeatedCompositeFieldContainer[_dataset_pb2.Dataset]:
-        """The data sets by name, with name and description only."""
+        """The data sets, those of the trainer first, then uploads by name."""
 
     def __init__(
         self,
@@ -532,9 +540,9 @@ class UploadDatasetHeader(_message.Message):
     FORMAT_FIELD_NUMBER: _builtins.int
     LABEL_COLUMN_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """The name that training specs will use."""
+    """The name that training specs will use: 1 to 63 of a–z, 0–9 and "-", starting with a letter or digit. Required."""
     description: _builtins.str
-    """One sentence on what it holds."""
+    """One sentence on what it holds, at most 500 characters."""
     format: Global___DatasetFormat.ValueType
     """The kind of file."""
     label_column: _builtins.str

@@ -150,14 +150,16 @@ class TrainerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UploadDataset(self, request_iterator, context):
-        """Stores a data set of one's own. The first message names it, the following ones carry the file. Not implemented yet.
+        """Stores a data set of one's own. The first message names it, the following ones carry the file. Every refusal names
+        the row or file within and what to do; then nothing is stored. FAILED_PRECONDITION when the name is taken by other data;
+        the same data again is no error.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteDataset(self, request, context):
-        """Removes an uploaded data set. Not implemented yet.
+        """Removes an uploaded data set. Versions trained on it stay. FAILED_PRECONDITION for one that was not uploaded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

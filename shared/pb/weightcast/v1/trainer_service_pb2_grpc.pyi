@@ -54,9 +54,12 @@ class TrainerServiceStub:
     ListDatasetExamples: _grpc.UnaryUnaryMultiCallable[_trainer_service_pb2.ListDatasetExamplesRequest, _trainer_service_pb2.ListDatasetExamplesResponse]
     """Pages through a data set's examples in their order, as one tensor a page."""
     UploadDataset: _grpc.StreamUnaryMultiCallable[_trainer_service_pb2.UploadDatasetRequest, _trainer_service_pb2.UploadDatasetResponse]
-    """Stores a data set of one's own. The first message names it, the following ones carry the file. Not implemented yet."""
+    """Stores a data set of one's own. The first message names it, the following ones carry the file. Every refusal names
+    the row or file within and what to do; then nothing is stored. FAILED_PRECONDITION when the name is taken by other data;
+    the same data again is no error.
+    """
     DeleteDataset: _grpc.UnaryUnaryMultiCallable[_trainer_service_pb2.DeleteDatasetRequest, _trainer_service_pb2.DeleteDatasetResponse]
-    """Removes an uploaded data set. Not implemented yet."""
+    """Removes an uploaded data set. Versions trained on it stay. FAILED_PRECONDITION for one that was not uploaded."""
 
 @_typing.type_check_only
 class TrainerServiceAsyncStub(TrainerServiceStub):
@@ -84,9 +87,12 @@ class TrainerServiceAsyncStub(TrainerServiceStub):
     ListDatasetExamples: _aio.UnaryUnaryMultiCallable[_trainer_service_pb2.ListDatasetExamplesRequest, _trainer_service_pb2.ListDatasetExamplesResponse]  # type: ignore[assignment]
     """Pages through a data set's examples in their order, as one tensor a page."""
     UploadDataset: _aio.StreamUnaryMultiCallable[_trainer_service_pb2.UploadDatasetRequest, _trainer_service_pb2.UploadDatasetResponse]  # type: ignore[assignment]
-    """Stores a data set of one's own. The first message names it, the following ones carry the file. Not implemented yet."""
+    """Stores a data set of one's own. The first message names it, the following ones carry the file. Every refusal names
+    the row or file within and what to do; then nothing is stored. FAILED_PRECONDITION when the name is taken by other data;
+    the same data again is no error.
+    """
     DeleteDataset: _aio.UnaryUnaryMultiCallable[_trainer_service_pb2.DeleteDatasetRequest, _trainer_service_pb2.DeleteDatasetResponse]  # type: ignore[assignment]
-    """Removes an uploaded data set. Not implemented yet."""
+    """Removes an uploaded data set. Versions trained on it stay. FAILED_PRECONDITION for one that was not uploaded."""
 
 class TrainerServiceServicer(metaclass=_abc_1.ABCMeta):
     """Training jobs and the data sets they learn from."""
@@ -165,7 +171,10 @@ class TrainerServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_trainer_service_pb2.UploadDatasetRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_trainer_service_pb2.UploadDatasetResponse, _abc.Awaitable[_trainer_service_pb2.UploadDatasetResponse]]:
-        """Stores a data set of one's own. The first message names it, the following ones carry the file. Not implemented yet."""
+        """Stores a data set of one's own. The first message names it, the following ones carry the file. Every refusal names
+        the row or file within and what to do; then nothing is stored. FAILED_PRECONDITION when the name is taken by other data;
+        the same data again is no error.
+        """
 
     @_abc_1.abstractmethod
     def DeleteDataset(
@@ -173,6 +182,6 @@ class TrainerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _trainer_service_pb2.DeleteDatasetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_trainer_service_pb2.DeleteDatasetResponse, _abc.Awaitable[_trainer_service_pb2.DeleteDatasetResponse]]:
-        """Removes an uploaded data set. Not implemented yet."""
+        """Removes an uploaded data set. Versions trained on it stay. FAILED_PRECONDITION for one that was not uploaded."""
 
 def add_TrainerServiceServicer_to_server(servicer: TrainerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -24,27 +24,42 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from shared.pb.weightcast.v1 import network_pb2 as weightcast_dot_v1_dot_network__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cweightcast/v1/training.proto\x12\rweightcast.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"*\n\x0c\x44\x65nseNetwork\x12\x1a\n\x12hidden_layer_sizes\x18\x01 \x03(\x05\"\x9b\x02\n\x0cTrainingSpec\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x02 \x01(\t\x12,\n\x07network\x18\x03 \x01(\x0b\x32\x1b.weightcast.v1.DenseNetwork\x12\x13\n\x06\x65pochs\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12\x17\n\nbatch_size\x18\x05 \x01(\x05H\x01\x88\x01\x01\x12+\n\toptimizer\x18\x06 \x01(\x0e\x32\x18.weightcast.v1.Optimizer\x12\x1a\n\rlearning_rate\x18\x07 \x01(\x01H\x02\x88\x01\x01\x12\x11\n\x04seed\x18\x08 \x01(\x03H\x03\x88\x01\x01\x42\t\n\x07_epochsB\r\n\x0b_batch_sizeB\x10\n\x0e_learning_rateB\x07\n\x05_seed\"\xbc\x01\n\x0c\x45pochMetrics\x12\r\n\x05\x65poch\x18\x01 \x01(\x05\x12\x12\n\ntrain_loss\x18\x02 \x01(\x01\x12\x16\n\x0etrain_accuracy\x18\x03 \x01(\x01\x12\x11\n\ttest_loss\x18\x04 \x01(\x01\x12\x15\n\rtest_accuracy\x18\x05 \x01(\x01\x12\x1a\n\x12samples_per_second\x18\x06 \x01(\x01\x12+\n\x08\x64uration\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xa6\x01\n\x10TrainingProgress\x12\r\n\x05\x65poch\x18\x01 \x01(\x05\x12\x0c\n\x04step\x18\x02 \x01(\x05\x12\x17\n\x0fsteps_per_epoch\x18\x03 \x01(\x05\x12\x12\n\ntrain_loss\x18\x04 \x01(\x01\x12\x1a\n\x12samples_per_second\x18\x05 \x01(\x01\x12,\n\ttime_left\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x9d\x04\n\x0bTrainingJob\x12\n\n\x02id\x18\x01 \x01(\t\x12)\n\x04spec\x18\x02 \x01(\x0b\x32\x1b.weightcast.v1.TrainingSpec\x12/\n\x05state\x18\x03 \x01(\x0e\x32 .weightcast.v1.TrainingJob.State\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x06\x65pochs\x18\x07 \x03(\x0b\x32\x1b.weightcast.v1.EpochMetrics\x12\x31\n\x08progress\x18\x08 \x01(\x0b\x32\x1f.weightcast.v1.TrainingProgress\x12\x0f\n\x07version\x18\t \x01(\x03\x12\x0e\n\x06\x64igest\x18\n \x01(\t\x12\x15\n\rerror_message\x18\x0b \x01(\t\"\x7f\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTATE_QUEUED\x10\x01\x12\x11\n\rSTATE_RUNNING\x10\x02\x12\x13\n\x0fSTATE_SUCCEEDED\x10\x03\x12\x10\n\x0cSTATE_FAILED\x10\x04\x12\x13\n\x0fSTATE_CANCELLED\x10\x05*M\n\tOptimizer\x12\x19\n\x15OPTIMIZER_UNSPECIFIED\x10\x00\x12\x11\n\rOPTIMIZER_SGD\x10\x01\x12\x12\n\x0eOPTIMIZER_ADAM\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cweightcast/v1/training.proto\x12\rweightcast.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bweightcast/v1/network.proto\"\xde\x01\n\x08Schedule\x12*\n\x04kind\x18\x01 \x01(\x0e\x32\x1c.weightcast.v1.Schedule.Kind\x12\x13\n\x0bstep_epochs\x18\x02 \x01(\x05\x12\x13\n\x0bstep_factor\x18\x03 \x01(\x01\x12\x17\n\x0fwarmup_fraction\x18\x04 \x01(\x01\"c\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x11\n\rKIND_CONSTANT\x10\x01\x12\r\n\tKIND_STEP\x10\x02\x12\x0f\n\x0bKIND_COSINE\x10\x03\x12\x12\n\x0eKIND_ONE_CYCLE\x10\x04\"s\n\x0c\x41ugmentation\x12\r\n\x05shift\x18\x01 \x01(\x01\x12\x10\n\x08rotation\x18\x02 \x01(\x01\x12\r\n\x05scale\x18\x03 \x01(\x01\x12\x18\n\x10\x65lastic_strength\x18\x04 \x01(\x01\x12\x19\n\x11\x65lastic_smoothing\x18\x05 \x01(\x01\"Y\n\x0c\x44\x65nseNetwork\x12\x1a\n\x12hidden_layer_sizes\x18\x01 \x03(\x05\x12-\n\nactivation\x18\x02 \x01(\x0e\x32\x19.weightcast.v1.Activation\"\xab\x07\n\x0cTrainingSpec\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x02 \x01(\t\x12,\n\x07network\x18\x03 \x01(\x0b\x32\x1b.weightcast.v1.DenseNetwork\x12\x13\n\x06\x65pochs\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12\x17\n\nbatch_size\x18\x05 \x01(\x05H\x01\x88\x01\x01\x12+\n\toptimizer\x18\x06 \x01(\x0e\x32\x18.weightcast.v1.Optimizer\x12\x1a\n\rlearning_rate\x18\x07 \x01(\x01H\x02\x88\x01\x01\x12\x11\n\x04seed\x18\x08 \x01(\x03H\x03\x88\x01\x01\x12\x0e\n\x06preset\x18\t \x01(\t\x12$\n\x06layers\x18\n \x03(\x0b\x32\x14.weightcast.v1.Layer\x12!\n\x04loss\x18\x0b \x01(\x0e\x32\x13.weightcast.v1.Loss\x12\x1c\n\x0flabel_smoothing\x18\x0c \x01(\x01H\x04\x88\x01\x01\x12\x35\n\x0einitialization\x18\r \x01(\x0e\x32\x1d.weightcast.v1.Initialization\x12\x15\n\x08momentum\x18\x0e \x01(\x01H\x05\x88\x01\x01\x12\x15\n\x08nesterov\x18\x0f \x01(\x08H\x06\x88\x01\x01\x12)\n\x08schedule\x18\x10 \x01(\x0b\x32\x17.weightcast.v1.Schedule\x12\x19\n\x0cweight_decay\x18\x11 \x01(\x01H\x07\x88\x01\x01\x12\x1f\n\x12gradient_clip_norm\x18\x12 \x01(\x01H\x08\x88\x01\x01\x12 \n\x13validation_fraction\x18\x13 \x01(\x01H\t\x88\x01\x01\x12$\n\x17\x65\x61rly_stopping_patience\x18\x14 \x01(\x05H\n\x88\x01\x01\x12\x16\n\tema_decay\x18\x15 \x01(\x01H\x0b\x88\x01\x01\x12\x31\n\x0c\x61ugmentation\x18\x16 \x01(\x0b\x32\x1b.weightcast.v1.Augmentation\x12\x14\n\x07publish\x18\x17 \x01(\x08H\x0c\x88\x01\x01\x42\t\n\x07_epochsB\r\n\x0b_batch_sizeB\x10\n\x0e_learning_rateB\x07\n\x05_seedB\x12\n\x10_label_smoothingB\x0b\n\t_momentumB\x0b\n\t_nesterovB\x0f\n\r_weight_decayB\x15\n\x13_gradient_clip_normB\x16\n\x14_validation_fractionB\x1a\n\x18_early_stopping_patienceB\x0c\n\n_ema_decayB\n\n\x08_publish\"\xbf\x02\n\x0c\x45pochMetrics\x12\r\n\x05\x65poch\x18\x01 \x01(\x05\x12\x12\n\ntrain_loss\x18\x02 \x01(\x01\x12\x16\n\x0etrain_accuracy\x18\x03 \x01(\x01\x12\x11\n\ttest_loss\x18\x04 \x01(\x01\x12\x15\n\rtest_accuracy\x18\x05 \x01(\x01\x12\x1a\n\x12samples_per_second\x18\x06 \x01(\x01\x12+\n\x08\x64uration\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1c\n\x0fvalidation_loss\x18\x08 \x01(\x01H\x00\x88\x01\x01\x12 \n\x13validation_accuracy\x18\t \x01(\x01H\x01\x88\x01\x01\x12\x15\n\rlearning_rate\x18\n \x01(\x01\x42\x12\n\x10_validation_lossB\x16\n\x14_validation_accuracy\"\xa6\x01\n\x10TrainingProgress\x12\r\n\x05\x65poch\x18\x01 \x01(\x05\x12\x0c\n\x04step\x18\x02 \x01(\x05\x12\x17\n\x0fsteps_per_epoch\x18\x03 \x01(\x05\x12\x12\n\ntrain_loss\x18\x04 \x01(\x01\x12\x1a\n\x12samples_per_second\x18\x05 \x01(\x01\x12,\n\ttime_left\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xd0\x05\n\x0bTrainingJob\x12\n\n\x02id\x18\x01 \x01(\t\x12)\n\x04spec\x18\x02 \x01(\x0b\x32\x1b.weightcast.v1.TrainingSpec\x12/\n\x05state\x18\x03 \x01(\x0e\x32 .weightcast.v1.TrainingJob.State\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x06\x65pochs\x18\x07 \x03(\x0b\x32\x1b.weightcast.v1.EpochMetrics\x12\x31\n\x08progress\x18\x08 \x01(\x0b\x32\x1f.weightcast.v1.TrainingProgress\x12\x0f\n\x07version\x18\t \x01(\x03\x12\x0e\n\x06\x64igest\x18\n \x01(\t\x12\x15\n\rerror_message\x18\x0b \x01(\t\x12\x16\n\x0eweights_digest\x18\x0c \x01(\t\x12\x16\n\x0e\x64\x61taset_digest\x18\r \x01(\t\x12I\n\x10library_versions\x18\x0e \x03(\x0b\x32/.weightcast.v1.TrainingJob.LibraryVersionsEntry\x1a\x36\n\x14LibraryVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x7f\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTATE_QUEUED\x10\x01\x12\x11\n\rSTATE_RUNNING\x10\x02\x12\x13\n\x0fSTATE_SUCCEEDED\x10\x03\x12\x10\n\x0cSTATE_FAILED\x10\x04\x12\x13\n\x0fSTATE_CANCELLED\x10\x05*y\n\tOptimizer\x12\x19\n\x15OPTIMIZER_UNSPECIFIED\x10\x00\x12\x11\n\rOPTIMIZER_SGD\x10\x01\x12\x12\n\x0eOPTIMIZER_ADAM\x10\x02\x12\x15\n\x11OPTIMIZER_RMSPROP\x10\x03\x12\x13\n\x0fOPTIMIZER_ADAMW\x10\x04*Q\n\x04Loss\x12\x14\n\x10LOSS_UNSPECIFIED\x10\x00\x12\x16\n\x12LOSS_CROSS_ENTROPY\x10\x01\x12\x1b\n\x17LOSS_MEAN_SQUARED_ERROR\x10\x02*\x9d\x01\n\x0eInitialization\x12\x1e\n\x1aINITIALIZATION_UNSPECIFIED\x10\x00\x12\x15\n\x11INITIALIZATION_HE\x10\x01\x12\x19\n\x15INITIALIZATION_GLOROT\x10\x02\x12\x1f\n\x1bINITIALIZATION_SMALL_NORMAL\x10\x03\x12\x18\n\x14INITIALIZATION_ZEROS\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'weightcast.v1.training_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OPTIMIZER']._serialized_start=1346
-  _globals['_OPTIMIZER']._serialized_end=1423
-  _globals['_DENSENETWORK']._serialized_start=112
-  _globals['_DENSENETWORK']._serialized_end=154
-  _globals['_TRAININGSPEC']._serialized_start=157
-  _globals['_TRAININGSPEC']._serialized_end=440
-  _globals['_EPOCHMETRICS']._serialized_start=443
-  _globals['_EPOCHMETRICS']._serialized_end=631
-  _globals['_TRAININGPROGRESS']._serialized_start=634
-  _globals['_TRAININGPROGRESS']._serialized_end=800
-  _globals['_TRAININGJOB']._serialized_start=803
-  _globals['_TRAININGJOB']._serialized_end=1344
-  _globals['_TRAININGJOB_STATE']._serialized_start=1217
-  _globals['_TRAININGJOB_STATE']._serialized_end=1344
+  _globals['_TRAININGJOB_LIBRARYVERSIONSENTRY']._loaded_options = None
+  _globals['_TRAININGJOB_LIBRARYVERSIONSENTRY']._serialized_options = b'8\001'
+  _globals['_OPTIMIZER']._serialized_start=2730
+  _globals['_OPTIMIZER']._serialized_end=2851
+  _globals['_LOSS']._serialized_start=2853
+  _globals['_LOSS']._serialized_end=2934
+  _globals['_INITIALIZATION']._serialized_start=2937
+  _globals['_INITIALIZATION']._serialized_end=3094
+  _globals['_SCHEDULE']._serialized_start=142
+  _globals['_SCHEDULE']._serialized_end=364
+  _globals['_SCHEDULE_KIND']._serialized_start=265
+  _globals['_SCHEDULE_KIND']._serialized_end=364
+  _globals['_AUGMENTATION']._serialized_start=366
+  _globals['_AUGMENTATION']._serialized_end=481
+  _globals['_DENSENETWORK']._serialized_start=483
+  _globals['_DENSENETWORK']._serialized_end=572
+  _globals['_TRAININGSPEC']._serialized_start=575
+  _globals['_TRAININGSPEC']._serialized_end=1514
+  _globals['_EPOCHMETRICS']._serialized_start=1517
+  _globals['_EPOCHMETRICS']._serialized_end=1836
+  _globals['_TRAININGPROGRESS']._serialized_start=1839
+  _globals['_TRAININGPROGRESS']._serialized_end=2005
+  _globals['_TRAININGJOB']._serialized_start=2008
+  _globals['_TRAININGJOB']._serialized_end=2728
+  _globals['_TRAININGJOB_LIBRARYVERSIONSENTRY']._serialized_start=2545
+  _globals['_TRAININGJOB_LIBRARYVERSIONSENTRY']._serialized_end=2599
+  _globals['_TRAININGJOB_STATE']._serialized_start=2601
+  _globals['_TRAININGJOB_STATE']._serialized_end=2728
 # @@protoc_insertion_point(module_scope)

@@ -10,6 +10,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from shared.pb.weightcast.v1 import network_pb2 as _network_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -28,30 +29,206 @@ class _Optimizer:
 class _OptimizerEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Optimizer.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     OPTIMIZER_UNSPECIFIED: _Optimizer.ValueType  # 0
-    """Not set: OPTIMIZER_ADAM is used."""
+    """Not set: the preset's is used."""
     OPTIMIZER_SGD: _Optimizer.ValueType  # 1
-    """Stochastic gradient descent: parameters -= learning_rate × gradient."""
+    """Stochastic gradient descent, with momentum if `momentum` is set: parameters -= learning_rate × gradient."""
     OPTIMIZER_ADAM: _Optimizer.ValueType  # 2
     """Adam (Kingma and Ba, 2015) with beta1 0.9, beta2 0.999, epsilon 1e-8."""
+    OPTIMIZER_RMSPROP: _Optimizer.ValueType  # 3
+    """RMSprop (Tieleman and Hinton, 2012) with decay 0.99, epsilon 1e-8."""
+    OPTIMIZER_ADAMW: _Optimizer.ValueType  # 4
+    """Adam with weight decay that does not pass through the moments (Loshchilov and Hutter, 2019)."""
 
 class Optimizer(_Optimizer, metaclass=_OptimizerEnumTypeWrapper):
     """How gradients change the parameters."""
 
 OPTIMIZER_UNSPECIFIED: Optimizer.ValueType  # 0
-"""Not set: OPTIMIZER_ADAM is used."""
+"""Not set: the preset's is used."""
 OPTIMIZER_SGD: Optimizer.ValueType  # 1
-"""Stochastic gradient descent: parameters -= learning_rate × gradient."""
+"""Stochastic gradient descent, with momentum if `momentum` is set: parameters -= learning_rate × gradient."""
 OPTIMIZER_ADAM: Optimizer.ValueType  # 2
 """Adam (Kingma and Ba, 2015) with beta1 0.9, beta2 0.999, epsilon 1e-8."""
+OPTIMIZER_RMSPROP: Optimizer.ValueType  # 3
+"""RMSprop (Tieleman and Hinton, 2012) with decay 0.99, epsilon 1e-8."""
+OPTIMIZER_ADAMW: Optimizer.ValueType  # 4
+"""Adam with weight decay that does not pass through the moments (Loshchilov and Hutter, 2019)."""
 Global___Optimizer: _TypeAlias = Optimizer  # noqa: Y015
+
+class _Loss:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LossEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Loss.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LOSS_UNSPECIFIED: _Loss.ValueType  # 0
+    """Not set: the preset's is used."""
+    LOSS_CROSS_ENTROPY: _Loss.ValueType  # 1
+    """−ln of the probability given to the right class, in nats; with label smoothing, of the smoothed target."""
+    LOSS_MEAN_SQUARED_ERROR: _Loss.ValueType  # 2
+    """The mean over classes of (probability − target)², with one-hot targets."""
+
+class Loss(_Loss, metaclass=_LossEnumTypeWrapper):
+    """What training makes small."""
+
+LOSS_UNSPECIFIED: Loss.ValueType  # 0
+"""Not set: the preset's is used."""
+LOSS_CROSS_ENTROPY: Loss.ValueType  # 1
+"""−ln of the probability given to the right class, in nats; with label smoothing, of the smoothed target."""
+LOSS_MEAN_SQUARED_ERROR: Loss.ValueType  # 2
+"""The mean over classes of (probability − target)², with one-hot targets."""
+Global___Loss: _TypeAlias = Loss  # noqa: Y015
+
+class _Initialization:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _InitializationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Initialization.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    INITIALIZATION_UNSPECIFIED: _Initialization.ValueType  # 0
+    """Not set: the preset's is used, never zeros."""
+    INITIALIZATION_HE: _Initialization.ValueType  # 1
+    """Normal with variance 2 / inputs (He et al., 2015): for ReLU."""
+    INITIALIZATION_GLOROT: _Initialization.ValueType  # 2
+    """Normal with variance 2 / (inputs + outputs) (Glorot and Bengio, 2010): for tanh and sigmoid."""
+    INITIALIZATION_SMALL_NORMAL: _Initialization.ValueType  # 3
+    """Normal with standard deviation 0.01."""
+    INITIALIZATION_ZEROS: _Initialization.ValueType  # 4
+    """All 0. All units of a layer then stay equal for ever, so no default ever means this; it is here to be shown."""
+
+class Initialization(_Initialization, metaclass=_InitializationEnumTypeWrapper):
+    """How the initial weights are drawn. Biases start at 0."""
+
+INITIALIZATION_UNSPECIFIED: Initialization.ValueType  # 0
+"""Not set: the preset's is used, never zeros."""
+INITIALIZATION_HE: Initialization.ValueType  # 1
+"""Normal with variance 2 / inputs (He et al., 2015): for ReLU."""
+INITIALIZATION_GLOROT: Initialization.ValueType  # 2
+"""Normal with variance 2 / (inputs + outputs) (Glorot and Bengio, 2010): for tanh and sigmoid."""
+INITIALIZATION_SMALL_NORMAL: Initialization.ValueType  # 3
+"""Normal with standard deviation 0.01."""
+INITIALIZATION_ZEROS: Initialization.ValueType  # 4
+"""All 0. All units of a layer then stay equal for ever, so no default ever means this; it is here to be shown."""
+Global___Initialization: _TypeAlias = Initialization  # noqa: Y015
+
+@_typing.final
+class Schedule(_message.Message):
+    """How the learning rate changes while training goes on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Kind:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _KindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Schedule._Kind.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        KIND_UNSPECIFIED: Schedule._Kind.ValueType  # 0
+        """Not set: KIND_CONSTANT is used."""
+        KIND_CONSTANT: Schedule._Kind.ValueType  # 1
+        """It stays as it is."""
+        KIND_STEP: Schedule._Kind.ValueType  # 2
+        """It is multiplied by step_factor after every step_epochs epochs."""
+        KIND_COSINE: Schedule._Kind.ValueType  # 3
+        """It falls to 0 over the whole training along half a cosine (Loshchilov and Hutter, 2017)."""
+        KIND_ONE_CYCLE: Schedule._Kind.ValueType  # 4
+        """It rises from 1/25 of itself over the first warmup_fraction of all updates and then falls to 1/250,000 of itself,
+        both along half a cosine (Smith and Topin, 2018).
+        """
+
+    class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
+        """The shape of the change."""
+
+    KIND_UNSPECIFIED: Schedule.Kind.ValueType  # 0
+    """Not set: KIND_CONSTANT is used."""
+    KIND_CONSTANT: Schedule.Kind.ValueType  # 1
+    """It stays as it is."""
+    KIND_STEP: Schedule.Kind.ValueType  # 2
+    """It is multiplied by step_factor after every step_epochs epochs."""
+    KIND_COSINE: Schedule.Kind.ValueType  # 3
+    """It falls to 0 over the whole training along half a cosine (Loshchilov and Hutter, 2017)."""
+    KIND_ONE_CYCLE: Schedule.Kind.ValueType  # 4
+    """It rises from 1/25 of itself over the first warmup_fraction of all updates and then falls to 1/250,000 of itself,
+    both along half a cosine (Smith and Topin, 2018).
+    """
+
+    KIND_FIELD_NUMBER: _builtins.int
+    STEP_EPOCHS_FIELD_NUMBER: _builtins.int
+    STEP_FACTOR_FIELD_NUMBER: _builtins.int
+    WARMUP_FRACTION_FIELD_NUMBER: _builtins.int
+    kind: Global___Schedule.Kind.ValueType
+    """Which it is."""
+    step_epochs: _builtins.int
+    """Epochs between two steps, 1 to 1000. Only for KIND_STEP; 0 means 10."""
+    step_factor: _builtins.float
+    """What a step multiplies by, more than 0 and at most 1. Only for KIND_STEP; 0 means 0.1."""
+    warmup_fraction: _builtins.float
+    """The share of updates that warm up, more than 0 and less than 1. Only for KIND_ONE_CYCLE; 0 means 0.3."""
+    def __init__(
+        self,
+        *,
+        kind: Global___Schedule.Kind.ValueType = ...,
+        step_epochs: _builtins.int = ...,
+        step_factor: _builtins.float = ...,
+        warmup_fraction: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "step_epochs", b"step_epochs", "step_factor", b"step_factor", "warmup_fraction", b"warmup_fraction"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Schedule: _TypeAlias = Schedule  # noqa: Y015
+
+@_typing.final
+class Augmentation(_message.Message):
+    """Random changes to training images, drawn anew each time an image is seen. All 0 means none."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHIFT_FIELD_NUMBER: _builtins.int
+    ROTATION_FIELD_NUMBER: _builtins.int
+    SCALE_FIELD_NUMBER: _builtins.int
+    ELASTIC_STRENGTH_FIELD_NUMBER: _builtins.int
+    ELASTIC_SMOOTHING_FIELD_NUMBER: _builtins.int
+    shift: _builtins.float
+    """The most an image is moved along each axis, in pixels, 0 to 16."""
+    rotation: _builtins.float
+    """The most an image is turned either way, in degrees, 0 to 180."""
+    scale: _builtins.float
+    """The most an image is enlarged or shrunk, as a share of its size, 0 to 0.5."""
+    elastic_strength: _builtins.float
+    """The strength of elastic distortion in pixels, 0 to 64: a random field of displacements between −1 and 1, smoothed,
+    times this (Simard, Steinkraus and Platt, 2003, who used 34 for MNIST).
+    """
+    elastic_smoothing: _builtins.float
+    """The standard deviation of that smoothing in pixels, 1 to 16. 0 means 4."""
+    def __init__(
+        self,
+        *,
+        shift: _builtins.float = ...,
+        rotation: _builtins.float = ...,
+        scale: _builtins.float = ...,
+        elastic_strength: _builtins.float = ...,
+        elastic_smoothing: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["elastic_smoothing", b"elastic_smoothing", "elastic_strength", b"elastic_strength", "rotation", b"rotation", "scale", b"scale", "shift", b"shift"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Augmentation: _TypeAlias = Augmentation  # noqa: Y015
 
 @_typing.final
 class DenseNetwork(_message.Message):
-    """A network of fully connected layers with ReLU between them."""
+    """A network of fully connected layers."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     HIDDEN_LAYER_SIZES_FIELD_NUMBER: _builtins.int
+    ACTIVATION_FIELD_NUMBER: _builtins.int
+    activation: _network_pb2.Activation.ValueType
+    """The hidden layers' activation. Unset means ReLU."""
     @_builtins.property
     def hidden_layer_sizes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Units of each hidden layer, first to last: at most 16 layers of 1 to 8192 units each, with at most 2^25 weights
@@ -62,10 +239,11 @@ class DenseNetwork(_message.Message):
         self,
         *,
         hidden_layer_sizes: _abc.Iterable[_builtins.int] | None = ...,
+        activation: _network_pb2.Activation.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hidden_layer_sizes", b"hidden_layer_sizes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation", "hidden_layer_sizes", b"hidden_layer_sizes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -73,8 +251,9 @@ Global___DenseNetwork: _TypeAlias = DenseNetwork  # noqa: Y015
 
 @_typing.final
 class TrainingSpec(_message.Message):
-    """What to train, on what, and how. A field left unset takes the default named here, and the job that comes back shows
-    the value used.
+    """What to train, on what, and how. A field left unset takes the default of the preset, or the one named here, and the
+    job that comes back shows the value used. Two jobs with one spec, one data set, the same libraries and the same number
+    of threads give the same weights to the last bit.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -87,25 +266,93 @@ class TrainingSpec(_message.Message):
     OPTIMIZER_FIELD_NUMBER: _builtins.int
     LEARNING_RATE_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
+    PRESET_FIELD_NUMBER: _builtins.int
+    LAYERS_FIELD_NUMBER: _builtins.int
+    LOSS_FIELD_NUMBER: _builtins.int
+    LABEL_SMOOTHING_FIELD_NUMBER: _builtins.int
+    INITIALIZATION_FIELD_NUMBER: _builtins.int
+    MOMENTUM_FIELD_NUMBER: _builtins.int
+    NESTEROV_FIELD_NUMBER: _builtins.int
+    SCHEDULE_FIELD_NUMBER: _builtins.int
+    WEIGHT_DECAY_FIELD_NUMBER: _builtins.int
+    GRADIENT_CLIP_NORM_FIELD_NUMBER: _builtins.int
+    VALIDATION_FRACTION_FIELD_NUMBER: _builtins.int
+    EARLY_STOPPING_PATIENCE_FIELD_NUMBER: _builtins.int
+    EMA_DECAY_FIELD_NUMBER: _builtins.int
+    AUGMENTATION_FIELD_NUMBER: _builtins.int
+    PUBLISH_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model to publish to: 1 to 63 of a–z, 0–9 and "-", starting with a letter or digit. Required."""
     dataset: _builtins.str
-    """The data set to learn from, by its name in ListDatasets. Required."""
+    """The data set to learn from: a name in ListDatasets, or "openml:" and a name on openml.org. Required."""
     epochs: _builtins.int
-    """Passes over the training split, 1 to 1000. Unset means 5."""
+    """Passes over the training split, 1 to 1000."""
     batch_size: _builtins.int
-    """Examples per parameter update, 1 to 65536; times the number of hidden units at most 2^25. Unset means 128."""
+    """Examples per parameter update, 1 to 65536; times the values that the hidden layers hold for one example at most
+    2^25.
+    """
     optimizer: Global___Optimizer.ValueType
     """How gradients change the parameters."""
     learning_rate: _builtins.float
-    """The optimizer's step size, greater than 0 and at most 10. Unset means 0.001 for Adam and 0.1 for SGD."""
-    seed: _builtins.int
-    """Seeds the initial weights and the order of examples, 0 to 2^63 − 1: the same seed gives the same weights. Unset
-    means one drawn at random and recorded.
+    """The optimizer's step size, greater than 0 and at most 10; the largest one of a schedule. Unset, and with an optimizer
+    other than the preset's: 0.1 for SGD, 0.001 for the others.
     """
+    seed: _builtins.int
+    """Seeds the initial weights, the order of examples and all else that is random, 0 to 2^63 − 1: the same seed gives the
+    same weights. Unset means one drawn at random and recorded.
+    """
+    preset: _builtins.str
+    """A network with the recipe that suits it, which every other field may change: "mlp" (one hidden layer of 256 units),
+    "mlp-512-256", "lenet" (LeCun et al., 1998, with ReLU and max pooling), "convnet" (larger, the most accurate).
+    Empty means "mlp". Where a preset augments images, it does so only on images.
+    """
+    loss: Global___Loss.ValueType
+    """What training makes small."""
+    label_smoothing: _builtins.float
+    """The share of the target that is spread over all classes, 0 to less than 1. Only for LOSS_CROSS_ENTROPY."""
+    initialization: Global___Initialization.ValueType
+    """How the initial weights are drawn."""
+    momentum: _builtins.float
+    """How much of the last update is repeated, 0 to less than 1. Only for OPTIMIZER_SGD."""
+    nesterov: _builtins.bool
+    """Looks ahead by the momentum before it takes the gradient (Nesterov). Needs momentum."""
+    weight_decay: _builtins.float
+    """Pulls every parameter towards 0, 0 to 1: added to the gradient as weight_decay × parameter, or for OPTIMIZER_ADAMW
+    subtracted as learning_rate × weight_decay × parameter.
+    """
+    gradient_clip_norm: _builtins.float
+    """Gradients longer than this are shortened to it (L2 norm over all parameters). 0 means no limit."""
+    validation_fraction: _builtins.float
+    """The share of the training split that is set aside to watch training by, 0 to 0.5. 0 means none. The test split is
+    never used to decide anything.
+    """
+    early_stopping_patience: _builtins.int
+    """Ends training after so many epochs without a smaller validation loss, and takes the weights of the best epoch. 0 means
+    never. Needs validation_fraction.
+    """
+    ema_decay: _builtins.float
+    """Publishes a moving average of the weights, which keeps this share at every update, 0 to less than 1 (near the
+    beginning a smaller share, so that the initial weights are soon forgotten). 0 means none.
+    """
+    publish: _builtins.bool
+    """Whether the result is published. Unset means true; false trains, measures, and gives weights_digest only."""
     @_builtins.property
     def network(self) -> Global___DenseNetwork:
-        """The network. Unset means one hidden layer of 256 units."""
+        """Fully connected hidden layers, instead of the preset's. The job that comes back names them in `layers`."""
+
+    @_builtins.property
+    def layers(self) -> _containers.RepeatedCompositeFieldContainer[_network_pb2.Layer]:
+        """The hidden layers, first to last, instead of the preset's; a dense layer with one unit a class follows them. At most
+        32, with at most 2^25 weights together. Not together with `network`.
+        """
+
+    @_builtins.property
+    def schedule(self) -> Global___Schedule:
+        """How the learning rate changes. Unset means the preset's."""
+
+    @_builtins.property
+    def augmentation(self) -> Global___Augmentation:
+        """Random changes to training images. Unset means the preset's."""
 
     def __init__(
         self,
@@ -118,33 +365,84 @@ class TrainingSpec(_message.Message):
         optimizer: Global___Optimizer.ValueType = ...,
         learning_rate: _builtins.float | None = ...,
         seed: _builtins.int | None = ...,
+        preset: _builtins.str = ...,
+        layers: _abc.Iterable[_network_pb2.Layer] | None = ...,
+        loss: Global___Loss.ValueType = ...,
+        label_smoothing: _builtins.float | None = ...,
+        initialization: Global___Initialization.ValueType = ...,
+        momentum: _builtins.float | None = ...,
+        nesterov: _builtins.bool | None = ...,
+        schedule: Global___Schedule | None = ...,
+        weight_decay: _builtins.float | None = ...,
+        gradient_clip_norm: _builtins.float | None = ...,
+        validation_fraction: _builtins.float | None = ...,
+        early_stopping_patience: _builtins.int | None = ...,
+        ema_decay: _builtins.float | None = ...,
+        augmentation: Global___Augmentation | None = ...,
+        publish: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_epochs", b"_epochs", "_learning_rate", b"_learning_rate", "_seed", b"_seed", "batch_size", b"batch_size", "epochs", b"epochs", "learning_rate", b"learning_rate", "network", b"network", "seed", b"seed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_early_stopping_patience", b"_early_stopping_patience", "_ema_decay", b"_ema_decay", "_epochs", b"_epochs", "_gradient_clip_norm", b"_gradient_clip_norm", "_label_smoothing", b"_label_smoothing", "_learning_rate", b"_learning_rate", "_momentum", b"_momentum", "_nesterov", b"_nesterov", "_publish", b"_publish", "_seed", b"_seed", "_validation_fraction", b"_validation_fraction", "_weight_decay", b"_weight_decay", "augmentation", b"augmentation", "batch_size", b"batch_size", "early_stopping_patience", b"early_stopping_patience", "ema_decay", b"ema_decay", "epochs", b"epochs", "gradient_clip_norm", b"gradient_clip_norm", "label_smoothing", b"label_smoothing", "learning_rate", b"learning_rate", "momentum", b"momentum", "nesterov", b"nesterov", "network", b"network", "publish", b"publish", "schedule", b"schedule", "seed", b"seed", "validation_fraction", b"validation_fraction", "weight_decay", b"weight_decay"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_epochs", b"_epochs", "_learning_rate", b"_learning_rate", "_seed", b"_seed", "batch_size", b"batch_size", "dataset", b"dataset", "epochs", b"epochs", "learning_rate", b"learning_rate", "model", b"model", "network", b"network", "optimizer", b"optimizer", "seed", b"seed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_early_stopping_patience", b"_early_stopping_patience", "_ema_decay", b"_ema_decay", "_epochs", b"_epochs", "_gradient_clip_norm", b"_gradient_clip_norm", "_label_smoothing", b"_label_smoothing", "_learning_rate", b"_learning_rate", "_momentum", b"_momentum", "_nesterov", b"_nesterov", "_publish", b"_publish", "_seed", b"_seed", "_validation_fraction", b"_validation_fraction", "_weight_decay", b"_weight_decay", "augmentation", b"augmentation", "batch_size", b"batch_size", "dataset", b"dataset", "early_stopping_patience", b"early_stopping_patience", "ema_decay", b"ema_decay", "epochs", b"epochs", "gradient_clip_norm", b"gradient_clip_norm", "initialization", b"initialization", "label_smoothing", b"label_smoothing", "layers", b"layers", "learning_rate", b"learning_rate", "loss", b"loss", "model", b"model", "momentum", b"momentum", "nesterov", b"nesterov", "network", b"network", "optimizer", b"optimizer", "preset", b"preset", "publish", b"publish", "schedule", b"schedule", "seed", b"seed", "validation_fraction", b"validation_fraction", "weight_decay", b"weight_decay"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__batch_size: _TypeAlias = _typing.Literal["batch_size"]  # noqa: Y015
     _WhichOneofArgType__batch_size: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size"]  # noqa: Y015
+    _WhichOneofReturnType__early_stopping_patience: _TypeAlias = _typing.Literal["early_stopping_patience"]  # noqa: Y015
+    _WhichOneofArgType__early_stopping_patience: _TypeAlias = _typing.Literal["_early_stopping_patience", b"_early_stopping_patience"]  # noqa: Y015
+    _WhichOneofReturnType__ema_decay: _TypeAlias = _typing.Literal["ema_decay"]  # noqa: Y015
+    _WhichOneofArgType__ema_decay: _TypeAlias = _typing.Literal["_ema_decay", b"_ema_decay"]  # noqa: Y015
     _WhichOneofReturnType__epochs: _TypeAlias = _typing.Literal["epochs"]  # noqa: Y015
     _WhichOneofArgType__epochs: _TypeAlias = _typing.Literal["_epochs", b"_epochs"]  # noqa: Y015
+    _WhichOneofReturnType__gradient_clip_norm: _TypeAlias = _typing.Literal["gradient_clip_norm"]  # noqa: Y015
+    _WhichOneofArgType__gradient_clip_norm: _TypeAlias = _typing.Literal["_gradient_clip_norm", b"_gradient_clip_norm"]  # noqa: Y015
+    _WhichOneofReturnType__label_smoothing: _TypeAlias = _typing.Literal["label_smoothing"]  # noqa: Y015
+    _WhichOneofArgType__label_smoothing: _TypeAlias = _typing.Literal["_label_smoothing", b"_label_smoothing"]  # noqa: Y015
     _WhichOneofReturnType__learning_rate: _TypeAlias = _typing.Literal["learning_rate"]  # noqa: Y015
     _WhichOneofArgType__learning_rate: _TypeAlias = _typing.Literal["_learning_rate", b"_learning_rate"]  # noqa: Y015
+    _WhichOneofReturnType__momentum: _TypeAlias = _typing.Literal["momentum"]  # noqa: Y015
+    _WhichOneofArgType__momentum: _TypeAlias = _typing.Literal["_momentum", b"_momentum"]  # noqa: Y015
+    _WhichOneofReturnType__nesterov: _TypeAlias = _typing.Literal["nesterov"]  # noqa: Y015
+    _WhichOneofArgType__nesterov: _TypeAlias = _typing.Literal["_nesterov", b"_nesterov"]  # noqa: Y015
+    _WhichOneofReturnType__publish: _TypeAlias = _typing.Literal["publish"]  # noqa: Y015
+    _WhichOneofArgType__publish: _TypeAlias = _typing.Literal["_publish", b"_publish"]  # noqa: Y015
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
+    _WhichOneofReturnType__validation_fraction: _TypeAlias = _typing.Literal["validation_fraction"]  # noqa: Y015
+    _WhichOneofArgType__validation_fraction: _TypeAlias = _typing.Literal["_validation_fraction", b"_validation_fraction"]  # noqa: Y015
+    _WhichOneofReturnType__weight_decay: _TypeAlias = _typing.Literal["weight_decay"]  # noqa: Y015
+    _WhichOneofArgType__weight_decay: _TypeAlias = _typing.Literal["_weight_decay", b"_weight_decay"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__batch_size) -> _WhichOneofReturnType__batch_size | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__early_stopping_patience) -> _WhichOneofReturnType__early_stopping_patience | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ema_decay) -> _WhichOneofReturnType__ema_decay | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__epochs) -> _WhichOneofReturnType__epochs | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__gradient_clip_norm) -> _WhichOneofReturnType__gradient_clip_norm | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__label_smoothing) -> _WhichOneofReturnType__label_smoothing | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__learning_rate) -> _WhichOneofReturnType__learning_rate | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__momentum) -> _WhichOneofReturnType__momentum | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__nesterov) -> _WhichOneofReturnType__nesterov | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__publish) -> _WhichOneofReturnType__publish | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__validation_fraction) -> _WhichOneofReturnType__validation_fraction | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__weight_decay) -> _WhichOneofReturnType__weight_decay | None: ...
 
 Global___TrainingSpec: _TypeAlias = TrainingSpec  # noqa: Y015
 
 @_typing.final
 class EpochMetrics(_message.Message):
-    """What one epoch did, measured after its last update."""
+    """What one epoch did, measured after its last update with the weights that would be published."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -155,12 +453,17 @@ class EpochMetrics(_message.Message):
     TEST_ACCURACY_FIELD_NUMBER: _builtins.int
     SAMPLES_PER_SECOND_FIELD_NUMBER: _builtins.int
     DURATION_FIELD_NUMBER: _builtins.int
+    VALIDATION_LOSS_FIELD_NUMBER: _builtins.int
+    VALIDATION_ACCURACY_FIELD_NUMBER: _builtins.int
+    LEARNING_RATE_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     """The epoch, counted from 1."""
     train_loss: _builtins.float
-    """Mean cross-entropy over the epoch's minibatches, in nats, each measured before its update."""
+    """The mean of the training loss over the epoch's minibatches, each measured before its update; in nats for
+    cross-entropy.
+    """
     train_accuracy: _builtins.float
-    """The share of training examples classified correctly, 0 to 1, over a fixed sample of up to 10,000."""
+    """The share of training examples, as they are without augmentation, classified correctly, 0 to 1, over a fixed sample of up to 10,000."""
     test_loss: _builtins.float
     """Mean cross-entropy on the test split, in nats."""
     test_accuracy: _builtins.float
@@ -169,6 +472,12 @@ class EpochMetrics(_message.Message):
     """
     samples_per_second: _builtins.float
     """Training examples per second in this epoch, evaluation not counted."""
+    validation_loss: _builtins.float
+    """Mean cross-entropy on the part set aside for validation, in nats. Unset without validation_fraction."""
+    validation_accuracy: _builtins.float
+    """The share of that part classified correctly, 0 to 1. Unset without validation_fraction."""
+    learning_rate: _builtins.float
+    """The learning rate of the epoch's last update."""
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
         """How long the epoch took, evaluation included."""
@@ -183,12 +492,22 @@ class EpochMetrics(_message.Message):
         test_accuracy: _builtins.float = ...,
         samples_per_second: _builtins.float = ...,
         duration: _duration_pb2.Duration | None = ...,
+        validation_loss: _builtins.float | None = ...,
+        validation_accuracy: _builtins.float | None = ...,
+        learning_rate: _builtins.float = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_validation_accuracy", b"_validation_accuracy", "_validation_loss", b"_validation_loss", "duration", b"duration", "validation_accuracy", b"validation_accuracy", "validation_loss", b"validation_loss"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "epoch", b"epoch", "samples_per_second", b"samples_per_second", "test_accuracy", b"test_accuracy", "test_loss", b"test_loss", "train_accuracy", b"train_accuracy", "train_loss", b"train_loss"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_validation_accuracy", b"_validation_accuracy", "_validation_loss", b"_validation_loss", "duration", b"duration", "epoch", b"epoch", "learning_rate", b"learning_rate", "samples_per_second", b"samples_per_second", "test_accuracy", b"test_accuracy", "test_loss", b"test_loss", "train_accuracy", b"train_accuracy", "train_loss", b"train_loss", "validation_accuracy", b"validation_accuracy", "validation_loss", b"validation_loss"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__validation_accuracy: _TypeAlias = _typing.Literal["validation_accuracy"]  # noqa: Y015
+    _WhichOneofArgType__validation_accuracy: _TypeAlias = _typing.Literal["_validation_accuracy", b"_validation_accuracy"]  # noqa: Y015
+    _WhichOneofReturnType__validation_loss: _TypeAlias = _typing.Literal["validation_loss"]  # noqa: Y015
+    _WhichOneofArgType__validation_loss: _TypeAlias = _typing.Literal["_validation_loss", b"_validation_loss"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__validation_accuracy) -> _WhichOneofReturnType__validation_accuracy | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__validation_loss) -> _WhichOneofReturnType__validation_loss | None: ...
 
 Global___EpochMetrics: _TypeAlias = EpochMetrics  # noqa: Y015
 
@@ -211,7 +530,7 @@ class TrainingProgress(_message.Message):
     steps_per_epoch: _builtins.int
     """Minibatches in an epoch."""
     train_loss: _builtins.float
-    """Mean cross-entropy over the epoch so far, in nats."""
+    """The mean training loss over the epoch so far."""
     samples_per_second: _builtins.float
     """Training examples per second in this epoch."""
     @_builtins.property
@@ -255,7 +574,7 @@ class TrainingJob(_message.Message):
         STATE_RUNNING: TrainingJob._State.ValueType  # 2
         """A worker is training."""
         STATE_SUCCEEDED: TrainingJob._State.ValueType  # 3
-        """Trained and published; `version` says as what."""
+        """Trained, and published unless the spec says otherwise; `version` says as what."""
         STATE_FAILED: TrainingJob._State.ValueType  # 4
         """Ended by an error; `error_message` says which. Nothing was published."""
         STATE_CANCELLED: TrainingJob._State.ValueType  # 5
@@ -271,11 +590,31 @@ class TrainingJob(_message.Message):
     STATE_RUNNING: TrainingJob.State.ValueType  # 2
     """A worker is training."""
     STATE_SUCCEEDED: TrainingJob.State.ValueType  # 3
-    """Trained and published; `version` says as what."""
+    """Trained, and published unless the spec says otherwise; `version` says as what."""
     STATE_FAILED: TrainingJob.State.ValueType  # 4
     """Ended by an error; `error_message` says which. Nothing was published."""
     STATE_CANCELLED: TrainingJob.State.ValueType  # 5
     """Ended by CancelTrainingJob. Nothing was published."""
+
+    @_typing.final
+    class LibraryVersionsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     ID_FIELD_NUMBER: _builtins.int
     SPEC_FIELD_NUMBER: _builtins.int
@@ -288,16 +627,25 @@ class TrainingJob(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
     ERROR_MESSAGE_FIELD_NUMBER: _builtins.int
+    WEIGHTS_DIGEST_FIELD_NUMBER: _builtins.int
+    DATASET_DIGEST_FIELD_NUMBER: _builtins.int
+    LIBRARY_VERSIONS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The job's identifier, given by the service."""
     state: Global___TrainingJob.State.ValueType
     """Where the job is in its life."""
     version: _builtins.int
-    """The version published. 0 unless SUCCEEDED."""
+    """The version published. 0 unless SUCCEEDED with spec.publish."""
     digest: _builtins.str
-    """The published snapshot's SHA-256, lower-case hex. Empty unless SUCCEEDED."""
+    """The published snapshot's SHA-256, lower-case hex. Empty unless SUCCEEDED with spec.publish."""
     error_message: _builtins.str
     """Why the job failed. Empty unless FAILED."""
+    weights_digest: _builtins.str
+    """SHA-256 of the trained weights as a safetensors file, lower-case hex: what two runs of one spec are compared by.
+    Empty unless SUCCEEDED.
+    """
+    dataset_digest: _builtins.str
+    """SHA-256 of the data set it learned from, lower-case hex. Empty unless SUCCEEDED."""
     @_builtins.property
     def spec(self) -> Global___TrainingSpec:
         """The spec with every default filled in."""
@@ -322,6 +670,12 @@ class TrainingJob(_message.Message):
     def progress(self) -> Global___TrainingProgress:
         """How far the job is. Unset while queued."""
 
+    @_builtins.property
+    def library_versions(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """What the weights depend on besides spec and data: interpreter, libraries, BLAS kernel, threads, by name. Empty
+        unless SUCCEEDED.
+        """
+
     def __init__(
         self,
         *,
@@ -336,10 +690,13 @@ class TrainingJob(_message.Message):
         version: _builtins.int = ...,
         digest: _builtins.str = ...,
         error_message: _builtins.str = ...,
+        weights_digest: _builtins.str = ...,
+        dataset_digest: _builtins.str = ...,
+        library_versions: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "progress", b"progress", "spec", b"spec", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "digest", b"digest", "end_time", b"end_time", "epochs", b"epochs", "error_message", b"error_message", "id", b"id", "progress", b"progress", "spec", b"spec", "start_time", b"start_time", "state", b"state", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "dataset_digest", b"dataset_digest", "digest", b"digest", "end_time", b"end_time", "epochs", b"epochs", "error_message", b"error_message", "id", b"id", "library_versions", b"library_versions", "progress", b"progress", "spec", b"spec", "start_time", b"start_time", "state", b"state", "version", b"version", "weights_digest", b"weights_digest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,23 @@
+"""An exponential moving average of the weights, which generalises better than the last step's (Polyak, 1992)."""
+
+import numpy as np
+
+from shared.network import Network
+
+
+class MovingAverage:
+    """`network` follows another one; it keeps `decay` of itself at every update, near the beginning less."""
+
+    def __init__(self, network: Network, decay: float) -> None:
+        self.network = Network(network.architecture, network.parameters.copy())
+        self._decay = decay
+        self._updates = 0
+        self._scratch = np.empty_like(network.parameters)
+
+    def update(self, network: Network) -> None:
+        """One step towards `network`."""
+        self._updates += 1
+        decay = min(self._decay, (1 + self._updates) / (10 + self._updates))
+        np.subtract(network.parameters, self.network.parameters, out=self._scratch)
+        np.multiply(self._scratch, np.float32(1 - decay), out=self._scratch)
+        np.add(self.network.parameters, self._scratch, out=self.network.parameters)

@@ -1,0 +1,83 @@
+"""Minibatches in a shuffled order: examples gathered, augmented and turned into features, in buffers made once.
+
+Augmentation takes about as long as a small network's step, so it runs one minibatch ahead on a thread of its own; NumPy
+lets go of the interpreter while it works. The order of draws, and so the result, is the same as without the thread.
+"""
+
+import math
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+
+from shared.network import FloatArray
+from shared.preprocessing import Preprocessing
+from trainer_service.datasets.dataset import Split
+from trainer_service.training.augmentation import Augmenter
+
+
+@dataclass(frozen=True, eq=False)
+class Minibatch:
+    """Features (rows, input_size) and targets (rows, classes), valid until the next but one."""
+
+    features: FloatArray
+    targets: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+
+class Minibatches:
+    """The minibatches of a split; `targets` (examples, classes) belong to its examples."""
+
+    def __init__(
+        self,
+        split: Split,
+        targets: FloatArray,
+        preprocessing: Preprocessing,
+        batch_size: int,
+        augmenter: Augmenter | None,
+    ) -> None:
+        self._split, self._all_targets, self._preprocessing = split, targets, preprocessing
+        self._batch_size, self._augmenter = batch_size, augmenter
+        self.steps = math.ceil(len(split) / batch_size)
+        self._examples = np.empty((batch_size, preprocessing.input_size), split.examples.dtype)
+        self._buffers = [
+            Minibatch(
+                np.empty((batch_size, preprocessing.input_size), np.float32),
+                np.empty((batch_size, targets.shape[1]), np.float32),
+            )
+            for _ in range(1 if augmenter is None else 2)
+        ]
+
+    def epoch(self, order: np.ndarray) -> Iterator[Minibatch]:
+        """Every example once, in this order of indices; the last minibatch may be shorter."""
+        parts = [order[start : start + self._batch_size] for start in range(0, len(order), self._batch_size)]
+        if self._augmenter is None:
+            for part in parts:
+                yield self._prepare(part, self._buffers[0])
+            return
+        with ThreadPoolExecutor(1, thread_name_prefix="augmentation") as ahead:
+            following = ahead.submit(self._prepare, parts[0], self._buffers[0])
+            for number, part in enumerate(parts[1:], start=1):
+                current = following.result()
+                following = ahead.submit(self._prepare, part, self._buffers[number % 2])
+                yield current
+            yield following.result()
+
+    def _prepare(self, part: np.ndarray, buffer: Minibatch) -> Minibatch:
+        rows = len(part)
+        features, targets = buffer.features[:rows], buffer.targets[:rows]
+        # mode="clip" lets NumPy write straight into `out`; the indices are in range by construction.
+        examples = np.take(self._split.examples, part, axis=0, out=self._examples[:rows], mode="clip")
+        np.take(self._all_targets, part, axis=0, out=targets, mode="clip")
+        if self._augmenter is None:
+            self._preprocessing.features(examples, out=features)
+        else:
+            images = cast("npt.NDArray[np.uint8]", examples)  # a spec that augments anything else is refused
+            self._augmenter.apply(images, out=features)
+            np.multiply(features, np.float32(self._preprocessing.uint8_scale), out=features)
+        return Minibatch(features, targets)
