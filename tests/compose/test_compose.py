@@ -235,7 +235,7 @@ def test_the_trainer_can_keep_what_it_downloads(deployment: Deployment) -> None:
 @pytest.mark.parametrize(
     ("service", "absent"),
     [
-        ("trainer", ("pip", "PIL", "inference_service", "client")),
+        ("trainer", ("pip", "matplotlib", "inference_service", "client")),
         ("inference", ("pip", "sklearn", "scipy", "rq", "pooch", "trainer_service", "client")),
     ],
 )
