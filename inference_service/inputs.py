@@ -93,6 +93,12 @@ def _check_values(rows: Rows, preprocessing: Preprocessing) -> None:
     if smallest < low - FEATURE_TOLERANCE or largest > high + FEATURE_TOLERANCE:
         raise InvalidInputError.of(
             "tensor.contents",
-            f"got FLOAT32 values from {smallest:g} to {largest:g}, expected {low:g} to {high:g}; raw values go "
-            f"as UINT8, or multiply them by {preprocessing.uint8_scale:g} first",
+            f"got FLOAT32 values from {smallest:g} to {largest:g}, expected {low:g} to {high:g}; "
+            f"{_remedy(preprocessing)}",
         )
+
+
+def _remedy(preprocessing: Preprocessing) -> str:
+    if preprocessing.standardisation is not None:  # a table's values go as they are
+        return f"the largest value taken is {preprocessing.feature_max:g}; correct the others or leave their rows out"
+    return f"raw values go as UINT8, or multiply them by {preprocessing.uint8_scale:g} first"

@@ -12,9 +12,9 @@ from shared.convolution import Conv2DForward, MaxPool2DForward
 from shared.layers import Conv2D, Dense, Dropout, Flatten, Layer, MaxPool2D, Shape
 from shared.network import Architecture, FloatArray, LayerParameters, Network
 
-# Rows computed at a time hold about this many values in their largest layer: enough for the products to be efficient,
-# few enough to stay in a core's cache.
-CHUNK_VALUES = 2**18
+# Rows computed at a time hold about this many values in all layers: enough for the products to be efficient, few enough
+# to stay near a core.
+CHUNK_VALUES = 2**19
 
 
 class DenseForward:
@@ -137,9 +137,8 @@ class ForwardPass:
 
 
 def rows_at_once(architecture: Architecture, most: int) -> int:
-    """How many rows of an architecture are best computed together, 16 to `most`."""
-    largest = max(prod(shape) for shape in architecture.shapes)
-    return max(min(16, most), min(most, CHUNK_VALUES // largest))
+    """How many rows of an architecture are best computed together, 1 to `most`."""
+    return max(1, min(most, CHUNK_VALUES // architecture.values_of_one))
 
 
 def softmax_in_place(logits: FloatArray) -> FloatArray:

@@ -54,9 +54,14 @@ class Architecture:
         return isinstance(first, Conv2D | MaxPool2D | Flatten)
 
     @property
-    def hidden_values(self) -> int:
-        """How many numbers the hidden layers hold for one example."""
-        return sum(prod(shape) for shape in self.shapes[1:-1])
+    def values_of_one(self) -> int:
+        """How many numbers one example takes: in all layers, or in the windows of one line of a convolution."""
+        in_windows = (
+            inputs[0] * layer.kernel_size**2 * outputs[2]
+            for layer, inputs, outputs in zip(self.layers, self.shapes, self.shapes[1:], strict=False)
+            if isinstance(layer, Conv2D)
+        )
+        return max(sum(prod(shape) for shape in self.shapes), *in_windows, 1)
 
     @cached_property
     def shapes(self) -> tuple[Shape, ...]:

@@ -97,6 +97,7 @@ def preprocessing_to_proto(preprocessing: Preprocessing) -> pb.Preprocessing:
         feature_min=preprocessing.feature_min,
         feature_max=preprocessing.feature_max,
         label_encoding=LABEL_ENCODINGS[preprocessing.label_encoding],
+        feature_names=preprocessing.feature_names,
     )
     if preprocessing.standardisation is not None:
         proto.feature_means.extend(preprocessing.standardisation.means.tolist())
@@ -117,12 +118,11 @@ def preprocessing_from_proto(proto: pb.Preprocessing) -> Preprocessing:
         feature_max=proto.feature_max,
         label_encoding=key_of(LABEL_ENCODINGS, proto.label_encoding, "label_encoding"),
         standardisation=_standardisation_from_proto(proto),
+        feature_names=tuple(proto.feature_names),
     )
-    standardisation = preprocessing.standardisation
-    if standardisation is not None and len(standardisation.means) != preprocessing.input_size:
-        raise ValueError(
-            f"preprocessing has {len(standardisation.means)} feature_means for {preprocessing.input_size} features"
-        )
+    for name, found in (("means", proto.feature_means), ("names", proto.feature_names)):
+        if found and len(found) != preprocessing.input_size:
+            raise ValueError(f"preprocessing has {len(found)} feature_{name} for {preprocessing.input_size} features")
     return preprocessing
 
 

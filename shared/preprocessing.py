@@ -49,6 +49,7 @@ class Preprocessing:
         feature_max: the largest feature value that is taken.
         label_encoding: how labels became training targets.
         standardisation: what makes columns of a table comparable; None for images.
+        feature_names: the names of a table's columns, in order; empty where there are none.
     """
 
     input_shape: tuple[int, ...]
@@ -57,6 +58,7 @@ class Preprocessing:
     feature_max: float = 1.0
     label_encoding: LabelEncoding = LabelEncoding.ONE_HOT
     standardisation: Standardisation | None = None
+    feature_names: tuple[str, ...] = ()
 
     @property
     def input_size(self) -> int:
@@ -82,9 +84,3 @@ class Preprocessing:
         if self.standardisation is not None:
             self.standardisation.apply(out)
         return out
-
-
-def one_hot(class_ids: npt.NDArray[np.integer], class_count: int) -> FloatArray:
-    """Targets (rows, class_count), float32: 1 at each row's class and 0 elsewhere."""
-    targets: FloatArray = np.eye(class_count, dtype=np.float32)[class_ids]
-    return targets

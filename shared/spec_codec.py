@@ -39,8 +39,13 @@ NUMBERS = (
 
 
 def spec_to_proto(spec: TrainingSpec) -> pb.TrainingSpec:
-    """A spec as a message with every field set; `network` stays unset, because `layers` says more."""
+    """A spec as a message with every field set, so that it asks for the very same again.
+
+    `network` stays unset, because `layers` says more; but it is set, and empty, where there is no hidden layer: without
+    both, the preset's would be meant.
+    """
     return pb.TrainingSpec(
+        network=None if spec.layers else pb.DenseNetwork(),
         model=spec.model,
         dataset=spec.dataset,
         preset=spec.preset,
@@ -136,6 +141,7 @@ def epoch_to_proto(metrics: EpochMetrics) -> pb.EpochMetrics:
         samples_per_second=metrics.samples_per_second,
         duration=duration(metrics.seconds),
         learning_rate=metrics.learning_rate,
+        train_sample_loss=metrics.train_sample_loss,
         validation_loss=metrics.validation_loss,
         validation_accuracy=metrics.validation_accuracy,
     )
@@ -152,6 +158,7 @@ def epoch_from_proto(proto: pb.EpochMetrics) -> EpochMetrics:
         samples_per_second=proto.samples_per_second,
         seconds=proto.duration.ToTimedelta().total_seconds(),
         learning_rate=proto.learning_rate,
+        train_sample_loss=proto.train_sample_loss,
         validation_loss=proto.validation_loss if proto.HasField("validation_loss") else None,
         validation_accuracy=proto.validation_accuracy if proto.HasField("validation_accuracy") else None,
     )

@@ -20,7 +20,8 @@ MAX_UNITS = 8192
 MAX_FILTERS = 512
 MAX_WINDOW = 15
 MAX_PARAMETERS = 32 * 2**20  # 128 MiB
-MAX_ACTIVATIONS = 32 * 2**20  # values in all hidden layers × batch size: 128 MiB
+MAX_VALUES_OF_ONE = 4 * 2**20  # in all layers, for one example: 16 MiB in each thread that serves it
+MAX_ACTIVATIONS = 32 * 2**20  # those × batch size: 128 MiB, of which training needs a few times as much
 MAX_BATCH_SIZE = 65536
 MAX_SEED = 2**63 - 1
 SHARE = Range(0, 1, high_open=True)
@@ -72,18 +73,18 @@ class TrainingSpec:
         """The network for examples of this shape; ValueError if the layers do not fit them or each other."""
         return Architecture(input_shape, (*self.layers, Dense(class_count, Activation.IDENTITY)))
 
-    def largest_batch_size(self, input_shape: Shape) -> int:
-        """The largest that is allowed for examples of this shape."""
+    def largest_batch_size(self, input_shape: Shape, class_count: int) -> int:
+        """The largest that is allowed for such examples, at least 1."""
         try:
-            values = values_of_one(self.architecture(input_shape, class_count=2))
+            values = self.architecture(input_shape, class_count).values_of_one
         except ValueError:  # the layers do not fit, which `violations` says
             return MAX_BATCH_SIZE
-        return MAX_ACTIVATIONS // max(1, values)
+        return max(1, MAX_ACTIVATIONS // values)
 
-    def violations(self, input_shape: Shape | None = None) -> Iterator[FieldViolation]:
+    def violations(self, input_shape: Shape | None = None, class_count: int = 2) -> Iterator[FieldViolation]:
         """Every field that is out of range, with what came and what is expected.
 
-        `input_shape` is one example's, where it is known before the data set is loaded.
+        `input_shape` is one example's, where it is known before the data set is loaded, as is `class_count`.
         """
         if violation := name_violation(self.model, "spec.model", "model"):
             yield violation
@@ -98,7 +99,7 @@ class TrainingSpec:
         yield from self.augmentation.violations()
         yield from self._contradictions(input_shape)
         bad_layers = list(layer_violations(self.layers))
-        yield from bad_layers or self._network_violations(input_shape)
+        yield from bad_layers or self._network_violations(input_shape, class_count)
 
     def _contradictions(self, input_shape: Shape | None) -> Iterator[FieldViolation]:
         """Fields that say nothing beside another, which their sender cannot have meant."""
@@ -115,11 +116,11 @@ class TrainingSpec:
                 "spec.augmentation", f"the data set's examples are no images but rows of {input_shape[0]} features"
             )
 
-    def _network_violations(self, input_shape: Shape | None) -> Iterator[FieldViolation]:
+    def _network_violations(self, input_shape: Shape | None, class_count: int) -> Iterator[FieldViolation]:
         if input_shape is None and not all(isinstance(layer, Dense | Dropout) for layer in self.layers):
             return  # looked at again when the data set is loaded
         try:
-            architecture = self.architecture(input_shape or (1,), class_count=2)
+            architecture = self.architecture(input_shape or (1,), class_count)
         except ValueError as error:
             yield FieldViolation("spec.layers", str(error))
             return
@@ -127,25 +128,17 @@ class TrainingSpec:
             yield FieldViolation(
                 "spec.layers", f"got {architecture.parameter_count} weights, expected at most {MAX_PARAMETERS}"
             )
-        values = values_of_one(architecture)
-        if values * self.batch_size > MAX_ACTIVATIONS:
+        values = architecture.values_of_one
+        if values > MAX_VALUES_OF_ONE:
+            yield FieldViolation(
+                "spec.layers", f"one example takes {values} values in all layers, expected at most {MAX_VALUES_OF_ONE}"
+            )
+        elif values * self.batch_size > MAX_ACTIVATIONS:
             yield FieldViolation(
                 "spec.batch_size",
-                f"got {self.batch_size} for {values} values in hidden layers, expected a product of at most "
+                f"got {self.batch_size} for {values} values in all layers, expected a product of at most "
                 f"{MAX_ACTIVATIONS}",
             )
-
-
-def values_of_one(architecture: Architecture) -> int:
-    """How many numbers one example takes, in all hidden layers or in the windows of one."""
-    return max(architecture.hidden_values, *map(window_values, architecture.layers, architecture.shapes))
-
-
-def window_values(layer: Layer, inputs: Shape) -> int:
-    """How many values a convolution copies for one line of one example's outputs; 0 for other layers."""
-    if not isinstance(layer, Conv2D):
-        return 0
-    return inputs[0] * layer.kernel_size**2 * layer.output_shape(inputs)[2]
 
 
 def layer_violations(layers: tuple[Layer, ...]) -> Iterator[FieldViolation]:
@@ -215,5 +208,6 @@ class EpochMetrics:
     samples_per_second: float
     seconds: float
     learning_rate: float = 0.0
+    train_sample_loss: float = 0.0
     validation_loss: float | None = None
     validation_accuracy: float | None = None

@@ -60,7 +60,12 @@ class SpecRequest:
     violations: tuple[FieldViolation, ...] = ()
 
 
-def spec_of(request: SpecRequest, input_shape: Shape | None = None, train_size: int | None = None) -> TrainingSpec:
+def spec_of(
+    request: SpecRequest,
+    input_shape: Shape | None = None,
+    train_size: int | None = None,
+    class_count: int | None = None,
+) -> TrainingSpec:
     """The spec of what was given; the rest is the preset's, fitted to the data set, and a seed is drawn at random.
 
     Args:
@@ -69,6 +74,7 @@ def spec_of(request: SpecRequest, input_shape: Shape | None = None, train_size: 
             size as MNIST's are.
         train_size: examples in the training split, None if that is not known yet. Small data sets get small
             minibatches, so that an epoch has steps enough to learn by.
+        class_count: classes, None if that is not known yet.
 
     Raises:
         InvalidInputError: if there is no such preset.
@@ -85,7 +91,9 @@ def spec_of(request: SpecRequest, input_shape: Shape | None = None, train_size: 
         fields.pop("nesterov", None)
     spec = TrainingSpec(model=request.model, dataset=request.dataset, preset=name, **{**fields, **given})
     if "batch_size" not in given and input_shape is not None:
-        spec = replace(spec, batch_size=max(1, min(spec.batch_size, spec.largest_batch_size(input_shape))))
+        spec = replace(
+            spec, batch_size=max(1, min(spec.batch_size, spec.largest_batch_size(input_shape, class_count or 2)))
+        )
     return spec
 
 

@@ -1,11 +1,16 @@
 """From a trained network to a version: writes down where it came from and how to check it, and publishes both."""
 
+import hashlib
 import platform
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 
+import shared
+import trainer_service
 from shared import snapshot_codec
 from shared.blas import running_kernel
 from shared.model_version import Manifest, Provenance, SelfTest, StoredSnapshot
@@ -19,6 +24,7 @@ from trainer_service.training.report import evaluation_of
 
 SELF_TEST_ROWS = 4
 LIBRARIES = ("numpy", "safetensors", "protobuf")
+OWN_PACKAGES = (shared, trainer_service)
 
 
 def snapshot_of(
@@ -67,5 +73,19 @@ def library_versions(threads: int) -> dict[str, str]:
         "blas": f"{blas['name']} {blas['version']}",
         "blas kernel": running_kernel(),
         "threads": str(threads),
+        "instructions": " ".join(np.show_config(mode="dicts")["SIMD Extensions"]["found"]),
+        "weightcast": f"{version('weightcast')}, source {source_digest()}",
         **{name: version(name) for name in LIBRARIES},
     }
+
+
+@cache
+def source_digest() -> str:
+    """The first digits of a SHA-256 over the source of what trains: two builds of one version may differ."""
+    digest = hashlib.sha256()
+    for package in OWN_PACKAGES:
+        folder = Path(package.__path__[0])
+        for path in sorted(folder.rglob("*.py")):
+            digest.update(path.relative_to(folder).as_posix().encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]

@@ -18,6 +18,7 @@ from shared.store.model_store import ModelStore
 from shared.training_spec import checked_model_name
 
 CHUNK_BYTES = 2**20
+PAGE_BYTES = 2 * 2**20
 
 
 class RegistryServicer(ModelRegistryServiceServicer):
@@ -49,15 +50,18 @@ class RegistryServicer(ModelRegistryServiceServicer):
         page = page_of(request.page_size, request.page_token)
         model = checked_model_name(request.model)
         numbers = self._models.version_numbers(model, below=page.position, count=page.size + 1)
-        shown = numbers[: page.size]
-        versions = []
-        for number in shown:
+        versions: list[model_pb2.ModelVersion] = []
+        size = 0
+        for number in numbers[: page.size]:
             published = self._models.version(model, number, with_weights=False)
             versions.append(version_message(published))
             with suppress(SnapshotRejectedError):  # one manifest that cannot be read must not hide the others
                 versions[-1].manifest.CopyFrom(manifest_message(published))
+            size += versions[-1].ByteSize()
+            if size > PAGE_BYTES:  # a version of a thousand classes has a confusion matrix of a million counts
+                break
         return pb.ListModelVersionsResponse(
-            versions=versions, next_page_token=str(shown[-1]) if len(numbers) > page.size else ""
+            versions=versions, next_page_token=str(versions[-1].version) if len(numbers) > len(versions) else ""
         )
 
     def GetModelVersion(

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,16 @@ from rich.table import Table
 from client.cli.confusion import confusion_table, counts_of
 from client.cli.csv_rows import rows_of
 from client.cli.models import selector
-from client.cli.options import INFERENCE, TRAINER, AsJson, InferenceAddress, TrainerAddress, console, print_json
+from client.cli.options import (
+    INFERENCE,
+    TRAINER,
+    AsJson,
+    InferenceAddress,
+    TrainerAddress,
+    console,
+    errors,
+    print_json,
+)
 from client.cli.pictures import brightness, images, images_that_fit, resized
 from client.cli.training import model_name
 from client.inference_client import InferenceClient, Prediction
@@ -24,6 +34,7 @@ BATCH_ROWS = 500
 BATCH_BYTES = 8 * 2**20
 WIDEST_IMAGE = 40
 IMAGE_DIMENSIONS = (2, 3)
+FEW = 3
 Examples = npt.NDArray[np.uint8 | np.float32]
 
 
@@ -35,13 +46,16 @@ def classify(
     csv: Annotated[
         Path | None,
         typer.Option(
-            help="Classify the rows of a CSV file: the model's columns in their order, without a label.",
+            help="Classify the rows of a CSV file without a label: the model's columns, by the names in a header or, "
+            "without one, in their order.",
             exists=True,
             dir_okay=False,
         ),
     ] = None,
     count: Annotated[int | None, typer.Option(help="How many test examples; all if not given.", min=1)] = None,
-    top_k: Annotated[int, typer.Option(help="Classes to show for each file or row, best first.", min=1)] = 3,
+    top_k: Annotated[
+        int | None, typer.Option(help="Classes to show for each file or row, best first; up to 3 if not given.", min=1)
+    ] = None,
     as_json: AsJson = False,
     inference: InferenceAddress = INFERENCE,
     trainer: TrainerAddress = TRAINER,
@@ -54,15 +68,25 @@ def classify(
         if dataset:
             classify_dataset(client, trainer, dataset, count, model, version, as_json=as_json)
         elif csv:
-            numbers, rows = rows_of(csv)
-            answers = classify_in_batches(client, model, version, rows, top_k)[0]
-            show_answers("row", list(map(str, numbers)), answers, as_json=as_json)
+            classify_csv(client, trainer, csv, model, version, top_k, as_json=as_json)
         else:
             paths = files or []
             answer = client.classify(
-                model, [path.read_bytes() for path in paths], version=selector(version), top_k=top_k
+                model,
+                [path.read_bytes() for path in paths],
+                version=selector(version),
+                top_k=top_k or 1,
+                include_probabilities=top_k is None,
             )
-            show_answers("file", list(map(str, paths)), [answer], as_json=as_json)
+            show_answers("file", list(map(str, paths)), [best_few(answer)], as_json=as_json)
+
+
+def best_few(answer: Prediction) -> Prediction:
+    """The answer with its FEW best classes, or as many as there are, where all probabilities were asked for."""
+    if answer.probabilities is None:
+        return answer
+    class_ids = np.argsort(-answer.probabilities, axis=1, kind="stable")[:, :FEW]
+    return replace(answer, class_ids=class_ids, scores=np.take_along_axis(answer.probabilities, class_ids, axis=1))
 
 
 def show_answers(what: str, names: Sequence[str], answers: Sequence[Prediction], *, as_json: bool) -> None:
@@ -89,6 +113,38 @@ def show_answers(what: str, names: Sequence[str], answers: Sequence[Prediction],
     for name, classes in zip(names, rows, strict=True):
         table.add_row(escape(name), *[f"{escape(str(best['label']))}  {best['score']:.1%}" for best in classes])
     console.print(table)
+
+
+def classify_csv(
+    client: InferenceClient, trainer: str, path: Path, model: str, version: str, top_k: int | None, *, as_json: bool
+) -> None:
+    """Classifies the rows of a CSV file, all by the version whose columns its header was held against."""
+    answering, names = columns_taken(client, trainer, model, version)
+    table = rows_of(path, names)
+    if table.has_header and not names:
+        errors.print(
+            f"{model} version {answering} does not know the names of its columns: the header of {path} is not checked, "
+            "and columns are taken in the order in which they stand",
+            highlight=False,
+            markup=False,
+        )
+    answers = [best_few(answer) for answer in classify_in_batches(client, model, answering, table.values, top_k)[0]]
+    show_answers("row", list(map(str, table.lines)), answers, as_json=as_json)
+
+
+def columns_taken(client: InferenceClient, trainer: str, model: str, version: str) -> tuple[str, tuple[str, ...]]:
+    """The number of the version that is meant now, and the names of its columns; none where it has none.
+
+    The inference service tells those of the live version; only for another one the trainer is asked.
+    """
+    status = client.status(model)
+    wanted = selector(version)
+    if wanted in ("live", status.live.version):
+        number = str(status.live.version) if status.HasField("live") else version  # not ready: classifying says why
+        return number, tuple(status.preprocessing.feature_names)
+    with TrainerClient(trainer) as trainer_client:
+        found = trainer_client.version(model, wanted)
+    return str(found.version), tuple(found.manifest.preprocessing.feature_names)
 
 
 def classify_dataset(
@@ -132,12 +188,18 @@ def classify_dataset(
 
 
 def classify_in_batches(
-    client: InferenceClient, model: str, version: str, examples: Examples, top_k: int = 1
+    client: InferenceClient, model: str, version: str, examples: Examples, top_k: int | None = 1
 ) -> tuple[list[Prediction], set[int]]:
     """Every example's answer, and which versions gave them."""
     size = max(1, min(BATCH_ROWS, BATCH_BYTES // max(1, examples[0].nbytes)))  # large images must fit one message
     answers = [
-        client.classify(model, examples[start : start + size], version=selector(version), top_k=top_k)
+        client.classify(
+            model,
+            examples[start : start + size],
+            version=selector(version),
+            top_k=top_k or 1,
+            include_probabilities=top_k is None,
+        )
         for start in range(0, len(examples), size)
     ]
     return answers, {answer.version for answer in answers}

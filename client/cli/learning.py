@@ -34,12 +34,17 @@ def published_epoch(manifest: Manifest) -> int:
 
 
 def curves(manifest: Manifest) -> dict[str, dict[str, list[float]]]:
-    """The lines of each chart: loss and accuracy, in training, on the part for validation, and held out."""
+    """The lines of each chart: loss and accuracy, in training, on the part for validation, and held out.
+
+    The losses are all plain cross-entropy, which train_loss need not be: it may be another loss, smoothed, or of
+    augmented images. Where older epochs have no train_sample_loss, the line is empty.
+    """
     epochs = list(manifest.epochs)
+    comparable = any(epoch.train_sample_loss > 0 for epoch in epochs)
     validated = [epoch for epoch in epochs if epoch.HasField("validation_loss")]
     return {
         "loss": {
-            "training": [epoch.train_loss for epoch in epochs],
+            "training": [epoch.train_sample_loss for epoch in epochs] if comparable else [],
             "test": [epoch.test_loss for epoch in epochs],
             "validation": [epoch.validation_loss for epoch in validated],
         },

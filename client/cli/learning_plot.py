@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 LABELLED_CLASSES = 30
 COUNTED_CLASSES = 12
 WEIGHT_COLUMNS = 12
-WIDTH, HEIGHT = 13, 14  # inches
+WIDTH = 13  # inches, as are all of these
+CURVES_HEIGHT, EVALUATION_HEIGHT = 4.2, 5.4
+WEIGHTS_TITLE_HEIGHT, PLACE_HEIGHT = 0.5, 0.3
+MOST_WEIGHT_HEIGHT = 2 * WIDTH / WEIGHT_COLUMNS  # of images that are much higher than wide
 DOTS_PER_INCH = 110
 
 
@@ -35,7 +38,7 @@ def save_plot(path: Path, title: str, manifest: Manifest, weights: WeightImages 
         from matplotlib.figure import Figure  # noqa: PLC0415 - as above
     except ImportError:
         raise PlotError("--plot needs matplotlib; install it with: pip install 'weightcast[plot]'") from None
-    figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
+    figure = Figure(figsize=(WIDTH, sum(heights(manifest, weights))), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title)
     draw(figure, manifest, weights)
@@ -45,7 +48,8 @@ def save_plot(path: Path, title: str, manifest: Manifest, weights: WeightImages 
 def draw(figure: "Figure", manifest: Manifest, weights: WeightImages | None) -> None:
     """Draws what there is, part below part."""
     evaluated = manifest.HasField("evaluation")
-    parts = figure.subfigures(1 + evaluated + (weights is not None), 1, squeeze=False).flat
+    ratios = heights(manifest, weights)
+    parts = figure.subfigures(len(ratios), 1, squeeze=False, height_ratios=ratios).flat
     for axes, (name, lines) in zip(next(parts).subplots(1, 2), curves(manifest).items(), strict=True):
         draw_curves(axes, name, lines, published_epoch(manifest))
     if evaluated:
@@ -56,11 +60,28 @@ def draw(figure: "Figure", manifest: Manifest, weights: WeightImages | None) -> 
         draw_weights(next(parts), weights)
 
 
+def heights(manifest: Manifest, weights: WeightImages | None) -> list[float]:
+    """The height of each part: curves, what there is of an evaluation, and as many rows of weights as there are."""
+    found = [CURVES_HEIGHT]
+    if manifest.HasField("evaluation"):
+        found.append(EVALUATION_HEIGHT)
+    if weights is not None:
+        count, height, width = weights.images.shape
+        image_height = min(MOST_WEIGHT_HEIGHT, WIDTH / WEIGHT_COLUMNS * height / width)
+        found.append(WEIGHTS_TITLE_HEIGHT + weight_rows(count) * (image_height + PLACE_HEIGHT))
+    return found
+
+
+def weight_rows(count: int) -> int:
+    """How many rows this many images of weights take."""
+    return -(-count // WEIGHT_COLUMNS)
+
+
 def draw_curves(axes: Any, name: str, lines: dict[str, list[float]], published: int) -> None:  # noqa: ANN401 - Axes
     """One chart of lines over epochs."""
-    for label, values in lines.items():
-        if values:
-            axes.plot(np.arange(1, len(values) + 1), values, marker=".", label=label)
+    for place, (label, values) in enumerate(lines.items()):
+        if values:  # the colour is the line's own, so that it means the same in each chart
+            axes.plot(np.arange(1, len(values) + 1), values, marker=".", label=label, color=f"C{place}")
     if published:
         axes.axvline(published, color="grey", linestyle=":", label=f"published: {published}")
     axes.set(title=f"{name} by epoch", xlabel="epoch")
@@ -107,15 +128,14 @@ def draw_classes(axes: Any, manifest: Manifest) -> None:  # noqa: ANN401 - Axes
     axes.barh(places + 0.2, [score.recall for score in scores], 0.4, label="recall")
     axes.set(title="precision and recall", xlim=(0, 1))
     axes.invert_yaxis()
-    axes.legend(loc="lower left")
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))  # beside the bars, which may fill all of the axes
     label_classes(axes, manifest, both=False)
 
 
 def draw_weights(figure: Any, weights: WeightImages) -> None:  # noqa: ANN401 - SubFigure
     """First-layer weights as small images, each on its own scale: red below 0, blue above."""
     figure.suptitle(f"first-layer weights: {len(weights.images)} of {weights.count} {weights.what}")
-    rows = -(-len(weights.images) // WEIGHT_COLUMNS)
-    all_axes = np.atleast_1d(figure.subplots(rows, WEIGHT_COLUMNS)).ravel()
+    all_axes = np.atleast_1d(figure.subplots(weight_rows(len(weights.images)), WEIGHT_COLUMNS)).ravel()
     for axes in all_axes:
         axes.set_axis_off()
     for axes, image, place in zip(all_axes, weights.images, weights.places, strict=False):

@@ -52,12 +52,14 @@ def line_chart(series: Mapping[str, Sequence[float]], *, marked: int = 0, width:
     epochs = max(len(line) for line in values.values())
     columns = min(width, max(2, 6 * epochs))
     cells: dict[tuple[int, int], tuple[str, str]] = {}
-    for line, mark, colour in zip(values.values(), MARKS, COLOURS, strict=False):
+    # By its place in the series, so that a line has the same mark in each chart, whichever others are empty.
+    styles = dict(zip(series, zip(MARKS, COLOURS, strict=True), strict=False))
+    for name, line in values.items():
         places = np.linspace(0, len(line) - 1, columns) if len(line) > 1 else np.zeros(1)
         heights = (np.interp(places, np.arange(len(line)), line) - low) / ((high - low) or 1.0) * (height - 1)
         for column, row in enumerate(heights):
             if np.isfinite(row):
-                cells[round(float(row)), column] = (mark, colour)
+                cells[round(float(row)), column] = styles[name]
     chart = Text(no_wrap=True)
     for row in reversed(range(height)):
         label = f"{high:8.4f} ┤" if row == height - 1 else f"{low:8.4f} ┤" if row == 0 else " " * 9 + "│"
@@ -69,8 +71,8 @@ def line_chart(series: Mapping[str, Sequence[float]], *, marked: int = 0, width:
     if 1 <= marked <= epochs:
         axis[round((marked - 1) / max(1, epochs - 1) * (columns - 1))] = "▲"
     chart.append(" " * 9 + "└" + "".join(axis) + f" {epochs}\n" + " " * 10)
-    for name, mark, colour in zip(values, MARKS, COLOURS, strict=False):
-        chart.append(f"{mark} {name}   ", colour)
+    for name in values:
+        chart.append(f"{styles[name][0]} {name}   ", styles[name][1])
     if 1 <= marked <= epochs:
         chart.append(f"▲ published: epoch {marked}")
     return chart

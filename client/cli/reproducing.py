@@ -44,17 +44,11 @@ def reproduce(job_id: JobId, as_json: AsJson = False, trainer: TrainerAddress = 
 def same_spec(spec: training_pb2.TrainingSpec) -> training_pb2.TrainingSpec:
     """The spec of a job for another job that does the same and publishes nothing.
 
-    What a job's spec leaves out is none of it; in a request it would mean the preset's.
+    A job's spec has every field set, so that nothing is left to the preset.
     """
     again = training_pb2.TrainingSpec()
     again.CopyFrom(spec)
     again.publish = False
-    again.augmentation.SetInParent()
-    again.schedule.SetInParent()
-    if again.layers:
-        again.ClearField("network")
-    else:
-        again.network.SetInParent()
     return again
 
 

@@ -16,10 +16,11 @@ from shared.errors import StoreUnavailableError
 
 SOCKET_TIMEOUT_SECONDS = 5.0
 CONNECT_TIMEOUT_SECONDS = 2.0
-# Read as "cannot answer now": no connection, no answer in time, memory full, or a replica that takes no writes.
-UNAVAILABLE = (redis.ConnectionError, redis.TimeoutError, redis.OutOfMemoryError, redis.ReadOnlyError)
+# Read as "cannot answer now": no connection, no answer in time, or a replica that takes no writes.
+UNAVAILABLE = (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError)
 # The same, said by a reply that redis-py has no class for: its first word.
 UNAVAILABLE_REPLIES = frozenset({"NOREPLICAS", "MISCONF", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN"})
+FULL = "OOM command not allowed"  # stands within the reply where a script was refused
 
 Argument = str | bytes | int | float
 Script = Callable[[Sequence[str], Sequence[Argument]], Any]
@@ -77,6 +78,10 @@ class StoreConnection:
         try:
             yield
         except redis.RedisError as error:
+            if isinstance(error, redis.OutOfMemoryError) or FULL in str(error):
+                raise StoreUnavailableError(
+                    f"Redis at {self.address} is full ({error}); raise its maxmemory, or remove a data set or a version"
+                ) from error
             if not isinstance(error, UNAVAILABLE) and str(error).partition(" ")[0] not in UNAVAILABLE_REPLIES:
                 raise
             raise StoreUnavailableError(

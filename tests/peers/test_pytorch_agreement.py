@@ -12,12 +12,11 @@ import pytest
 
 from shared.layers import Activation, Conv2D, Dense, Flatten, Layer, MaxPool2D, Shape
 from shared.network import FloatArray, LayerParameters, Network
-from shared.preprocessing import one_hot
 from shared.recipe import Loss, Optimizer, Schedule, ScheduleKind
 from shared.training_spec import TrainingSpec
 from trainer_service.training.backpropagation import Backpropagation
 from trainer_service.training.initialization import initial_network
-from trainer_service.training.losses import smoothed
+from trainer_service.training.losses import fill_targets
 from trainer_service.training.optimizers import clip_norm, optimizer_for
 from trainer_service.training.schedules import LearningRates
 
@@ -27,8 +26,10 @@ torch.set_num_threads(1)  # a few rows at a time: more threads only wait for eac
 EPOCHS, STEPS, CLASSES = 4, 5, 10
 BATCH_ROWS = (32, 32, 32, 32, 19)  # of an epoch; the last minibatch is shorter, as in training
 IMAGE = (12, 12)
-# Both round each sum of float32 in an order of their own: losses were seen to differ by at most 7e-7 of themselves.
-TOLERANCE = 5e-6
+# Both round each sum of float32 in an order of their own, and RMSprop's first step makes the least gradient as large as
+# any other. Losses were seen to differ by at most 7e-7 of themselves with OpenBLAS' AVX-512 kernels, and 1.2e-5 with AVX2.
+TOLERANCE = 2e-5
+LEAST_CHANGE = 5e-3
 
 MLP = (Dense(24, Activation.RELU),)
 CONVOLUTIONAL = (
@@ -101,7 +102,8 @@ def losses_here(spec: TrainingSpec, made: Sequence[Batch]) -> list[float]:
     rates = LearningRates(spec, STEPS)
     losses = []
     for update, batch in enumerate(made):
-        targets = smoothed(one_hot(batch.class_ids, CLASSES), spec.label_smoothing)
+        targets = np.empty((len(batch.class_ids), CLASSES), np.float32)
+        fill_targets(targets, batch.class_ids, spec.label_smoothing)
         losses.append(backpropagation.compute(network, batch.features, targets))
         if spec.gradient_clip_norm:
             clip_norm(backpropagation.gradient, spec.gradient_clip_norm)
@@ -214,7 +216,7 @@ def assert_agreement(spec: TrainingSpec) -> None:
     made = batches(IMAGE[0] * IMAGE[1])
     here, there = losses_here(spec, made), losses_there(spec, made)
     np.testing.assert_allclose(here, there, rtol=TOLERANCE)
-    assert abs(there[-1] - there[0]) > 1000 * TOLERANCE * there[0], "a loss that stands still compares nothing"
+    assert abs(there[-1] - there[0]) > LEAST_CHANGE * there[0], "a loss that stands still compares nothing"
 
 
 @pytest.mark.parametrize("decay", DECAYS)

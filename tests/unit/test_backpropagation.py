@@ -16,7 +16,7 @@ from shared.recipe import Loss
 from trainer_service.training import convolution_gradients
 from trainer_service.training.backpropagation import Backpropagation
 from trainer_service.training.convolution_gradients import MaxPool2DBack
-from trainer_service.training.losses import smoothed
+from trainer_service.training.losses import fill_targets
 from trainer_service.training.optimizers import Sgd
 
 ROWS, CLASSES = 5, 3
@@ -54,9 +54,10 @@ def batch(architecture: Architecture, seed: int, label_smoothing: float = 0.0) -
     """ROWS rows of features and their targets."""
     rng = np.random.default_rng(seed)
     classes = architecture.class_count
-    one_hot = np.eye(classes, dtype=np.float32)[rng.integers(0, classes, ROWS)]
+    targets = np.empty((ROWS, classes), np.float32)
+    fill_targets(targets, rng.integers(0, classes, ROWS), label_smoothing)
     features = rng.normal(0, 1, (ROWS, architecture.input_size)).astype(np.float32)
-    return features, smoothed(one_hot, label_smoothing)
+    return features, targets
 
 
 def drawn_factors(backpropagation: Backpropagation) -> dict[int, np.ndarray]:

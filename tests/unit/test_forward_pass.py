@@ -120,13 +120,14 @@ def test_dropout_drops_while_training_only() -> None:
     ("architecture", "most", "rows"),
     [
         (Architecture.dense(784, (256,), 10), 256, 256),
-        (Architecture.dense(784, (256,), 10), 1000, 2**18 // 784),
-        (Architecture.dense(10, (8192 * 8,), 10), 256, 16),
+        (Architecture.dense(784, (256,), 10), 1000, 2**19 // (784 + 256 + 10)),
+        (Architecture.dense(10, (8192 * 8,), 10), 256, 7),
         (Architecture.dense(10, (8192 * 8,), 10), 4, 4),
+        (Architecture.dense(10, (2**20,), 10), 4, 1),
     ],
 )
 def test_as_many_rows_at_once_as_stay_in_the_cache(architecture: Architecture, most: int, rows: int) -> None:
-    """Few for a wide layer, but never fewer than 16 unless fewer are asked for."""
+    """Few for a wide network, but at least one."""
     assert rows_at_once(architecture, most) == rows
 
 

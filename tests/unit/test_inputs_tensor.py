@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from inference_service.inputs import TensorInput, rows_of
 from shared.errors import InvalidInputError
-from shared.preprocessing import Preprocessing
+from shared.preprocessing import Preprocessing, Standardisation
 
 DIGITS = Preprocessing(input_shape=(8, 8), uint8_scale=1 / 16)
 MNIST = Preprocessing(input_shape=(28, 28), uint8_scale=1 / 255)
@@ -124,6 +124,17 @@ def test_float32_out_of_the_range_of_training_is_refused(value: float, came: str
     assert refusal(tensor(rows)) == (
         f"tensor.contents: got FLOAT32 values from {came}, expected 0 to 1; "
         "raw values go as UINT8, or multiply them by 0.0625 first"
+    )
+
+
+def test_a_value_too_large_for_a_table_is_answered_with_the_largest() -> None:
+    """There is nothing to multiply a table's values by."""
+    largest = float(np.float32(1e15))
+    standardisation = Standardisation(np.zeros(4, np.float32), np.ones(4, np.float32))
+    table = Preprocessing((4,), 1.0, -largest, largest, standardisation=standardisation)
+    assert refusal(tensor(np.full((1, 4), 2e15, np.float32)), table) == (
+        "tensor.contents: got FLOAT32 values from 2e+15 to 2e+15, expected -1e+15 to 1e+15; "
+        "the largest value taken is 1e+15; correct the others or leave their rows out"
     )
 
 

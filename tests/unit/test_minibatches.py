@@ -17,9 +17,9 @@ BATCH = 16
 MOVED = Augmentation(shift=1, rotation=15, elastic_strength=3)
 
 
-def targets_of(dataset: Dataset) -> np.ndarray:
-    """Each example's place in the split, so that a target tells whose it is."""
-    return np.arange(len(dataset.train), dtype=np.float32)[:, np.newaxis]
+def numbered(split: Split) -> Split:
+    """Each example in a class of its own, its place in the split, so that a target tells whose it is."""
+    return Split(split.examples, np.arange(len(split)))
 
 
 @pytest.mark.parametrize("rows", [1, 15, 16, 17, 50])
@@ -32,13 +32,13 @@ def test_an_epoch_has_every_example_once_in_the_order_asked_for(
     """Full minibatches and a shorter last one; augmentation does not change which or how many."""
     dataset = make_dataset(rows)
     augmenter = Augmenter(Augmentation(shift=0.001), (2, 3), np.random.default_rng(0), BATCH) if augmented else None
-    minibatches = Minibatches(dataset.train, targets_of(dataset), dataset.preprocessing, BATCH, augmenter)
+    minibatches = Minibatches(numbered(dataset.train), rows, dataset.preprocessing, BATCH, augmenter=augmenter)
     for seed in (0, 1):
         order = np.random.default_rng(seed).permutation(rows)
         sizes, seen = [], []
         for minibatch in minibatches.epoch(order):
             sizes.append(len(minibatch))
-            who = minibatch.targets[:, 0].astype(int)
+            who = minibatch.targets.argmax(axis=1)
             np.testing.assert_allclose(minibatch.features, dataset.train.examples[who] / 255, rtol=1e-6)
             seen += who.tolist()
         assert seen == order.tolist()
@@ -50,7 +50,7 @@ def test_the_thread_ahead_gives_what_would_come_without_it(digits: Dataset) -> N
     """Picture for picture and bit for bit, over several epochs, while each minibatch stays as it is being used."""
     preprocessing = digits.preprocessing
     ahead = Augmenter(MOVED, preprocessing.input_shape, np.random.default_rng(7), BATCH)
-    minibatches = Minibatches(digits.train, targets_of(digits), preprocessing, BATCH, ahead)
+    minibatches = Minibatches(numbered(digits.train), len(digits.train), preprocessing, BATCH, augmenter=ahead)
     plain = Augmenter(MOVED, preprocessing.input_shape, np.random.default_rng(7), BATCH)
     order = np.random.default_rng(0).permutation(len(digits.train))[:90]
     for _ in range(2):
@@ -61,13 +61,13 @@ def test_the_thread_ahead_gives_what_would_come_without_it(digits: Dataset) -> N
             expected = changed * np.float32(preprocessing.uint8_scale)
             for _ in range(3):  # the thread is at work on the next one meanwhile
                 np.testing.assert_array_equal(minibatch.features, expected)
-            np.testing.assert_array_equal(minibatch.targets[:, 0], part)
+            np.testing.assert_array_equal(minibatch.targets.argmax(axis=1), part)
 
 
 def test_an_epoch_that_is_not_finished_leaves_no_thread_behind(digits: Dataset) -> None:
     """As when a job is cancelled; the next epoch is whole again."""
     augmenter = Augmenter(MOVED, digits.preprocessing.input_shape, np.random.default_rng(7), BATCH)
-    minibatches = Minibatches(digits.train, targets_of(digits), digits.preprocessing, BATCH, augmenter)
+    minibatches = Minibatches(digits.train, 10, digits.preprocessing, BATCH, augmenter=augmenter)
     order, threads = np.arange(50), threading.active_count()
     epoch = minibatches.epoch(order)
     next(epoch)
@@ -83,7 +83,7 @@ def test_numbers_are_standardised_on_the_way() -> None:
     split = Split(numbers, np.zeros(10, np.int64))
     means, deviations = numbers.mean(axis=0), numbers.std(axis=0)
     preprocessing = Preprocessing((2,), 1.0, standardisation=Standardisation(means, deviations))
-    (minibatch,) = Minibatches(split, np.zeros((10, 1), np.float32), preprocessing, 10, None).epoch(np.arange(10))
+    (minibatch,) = Minibatches(split, 2, preprocessing, 10).epoch(np.arange(10))
     np.testing.assert_allclose(minibatch.features.mean(axis=0), 0, atol=1e-6)
     np.testing.assert_allclose(minibatch.features.std(axis=0), 1, rtol=1e-5)
     np.testing.assert_allclose(minibatch.features, (numbers - means) / deviations, rtol=1e-6)
@@ -95,5 +95,5 @@ def test_the_data_set_itself_is_never_written_to(digits: Dataset) -> None:
     examples.flags.writeable = False
     few = replace(digits, train=Split(examples, digits.train.class_ids[:40]))
     for augmenter in (None, Augmenter(MOVED, (8, 8), np.random.default_rng(7), BATCH)):
-        minibatches = Minibatches(few.train, targets_of(few), few.preprocessing, BATCH, augmenter)
+        minibatches = Minibatches(few.train, 10, few.preprocessing, BATCH, augmenter=augmenter)
         assert sum(map(len, minibatches.epoch(np.arange(40)))) == 40

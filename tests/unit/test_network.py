@@ -104,7 +104,7 @@ def test_shapes_follow_an_image_through_the_layers() -> None:
         "dense_5.bias": (10,),
     }
     assert LENET_LIKE.parameter_count == 300 + 4 + 216 + 6 + 360 + 10
-    assert LENET_LIKE.hidden_values == 4 * 9 * 11 + 2 * 4 * 4 * 5 + 6 * 2 * 3 + 36
+    assert LENET_LIKE.values_of_one == 297 + 4 * 9 * 11 + 2 * 4 * 4 * 5 + 6 * 2 * 3 + 36 + 10
     assert (LENET_LIKE.input_size, LENET_LIKE.class_count) == (297, 10)
 
 

@@ -128,6 +128,7 @@ def test_a_table_is_fetched_and_split(server: OpenMl, tmp_path: Path) -> None:
     assert (dataset.class_labels, dataset.preprocessing.input_shape) == (("small", "tall"), (2,))
     assert (len(dataset.train), len(dataset.test)) == (32, 8)
     assert [(column.name, column.missing_count) for column in dataset.columns] == [("size", 0), ("weight", 6)]
+    assert dataset.preprocessing.feature_names == ("size", "weight")
     for split in (dataset.train, dataset.test):
         np.testing.assert_array_equal(split.class_ids, split.examples[:, 0] % 2)
 
@@ -183,6 +184,14 @@ def test_a_column_of_categories_is_named(server: OpenMl, tmp_path: Path) -> None
     server.rows = [f"{row},small,{'tall' if row % 2 else 'small'}" for row in range(20)]
     message = refusal(tmp_path, WrongStateError)
     assert message.startswith("DATASET_UNSUITABLE: openml:pets cannot be learned from: the column 'weight' holds categ")
+
+
+def test_a_column_that_single_precision_would_level_is_named(server: OpenMl, tmp_path: Path) -> None:
+    """A time in milliseconds, for one: it would arrive as one number."""
+    server.rows = [f"{row},{1_700_000_000_000 + row},{'tall' if row % 2 else 'small'}" for row in range(20)]
+    assert "cannot be learned from: the column 'weight' goes from 1700000000000 to 1700000000019: " in refusal(
+        tmp_path, WrongStateError
+    )
 
 
 @pytest.mark.parametrize("targets", [(), ("class", "weight")])

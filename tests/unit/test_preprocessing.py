@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from shared.preprocessing import Preprocessing, Standardisation, one_hot
+from shared.preprocessing import Preprocessing, Standardisation
 
 
 @pytest.mark.parametrize(("scale", "largest"), [(1 / 255, 255), (1 / 16, 16)])
@@ -53,10 +53,3 @@ def test_columns_are_standardised_with_the_recorded_mean_and_deviation() -> None
 def test_examples_with_height_and_width_are_images() -> None:
     """A row of features is none."""
     assert [Preprocessing(shape, 1.0).takes_images for shape in ((4,), (4, 4), (4, 4, 3))] == [False, True, True]
-
-
-def test_one_hot_marks_each_rows_class() -> None:
-    """1 where the class is, 0 elsewhere, in float32."""
-    targets = one_hot(np.array([2, 0, 2]), 3)
-    assert targets.dtype == np.float32
-    assert targets.tolist() == [[0, 0, 1], [1, 0, 0], [0, 0, 1]]

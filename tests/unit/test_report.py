@@ -1,6 +1,7 @@
 """What was learned: scores, confusion and calibration by hand, and an evaluator that misses no example."""
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -120,8 +121,9 @@ def test_a_snapshot_tells_what_was_learned_and_how_to_check_it(
 
 
 def test_what_the_weights_depend_on_is_named() -> None:
-    """Interpreter, machine, libraries, BLAS with its kernel, and threads; none of them empty."""
+    """Interpreter, machine and its instructions, libraries, BLAS with its kernel, threads, our own source."""
     versions = library_versions(2)
-    assert {"python", "machine", "numpy", "blas", "blas kernel", "threads"} <= versions.keys()
+    assert {"python", "machine", "instructions", "numpy", "blas", "blas kernel", "threads"} <= versions.keys()
     assert versions["threads"] == "2"
+    assert re.fullmatch(r"\S+, source [0-9a-f]{12}", versions["weightcast"])
     assert all(versions.values())

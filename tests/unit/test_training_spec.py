@@ -200,13 +200,22 @@ def test_too_many_weights_are_refused() -> None:
     assert violations(layers=(Dense(8192, RELU), Dense(4080, RELU))) == {}
 
 
-def test_a_batch_too_large_for_the_hidden_layers_is_refused() -> None:
-    """Values of all hidden layers times the rows, at most 2^25."""
-    assert violations(layers=(Dense(512, RELU),), batch_size=65536) == {}
-    assert list(violations(layers=(Dense(513, RELU),), batch_size=65536)) == ["spec.batch_size"]
+def test_a_batch_too_large_for_the_layers_is_refused() -> None:
+    """Values of all layers, the example's and the classes' with them, times the rows, at most 2^25."""
+    assert violations(layers=(Dense(512 - 3, RELU),), batch_size=65536) == {}
+    assert list(violations(layers=(Dense(512 - 2, RELU),), batch_size=65536)) == ["spec.batch_size"]
     pictures: dict[str, Any] = {"layers": (Conv2D(64, 3, 1, RELU), Flatten())}
     assert violations(None, **pictures, batch_size=65536) == {}
     assert list(violations((28, 28), **pictures, batch_size=65536)) == ["spec.batch_size"]
+
+
+def test_a_network_too_large_for_one_example_is_refused() -> None:
+    """What one row takes while it is served, in all layers or in the windows of one line, is bounded: 2^22 values."""
+    wide = (Conv2D(120, 1, 0, RELU), MaxPool2D(15), Flatten())
+    assert "one example takes" in violations((500, 500), layers=wide, batch_size=1)["spec.layers"]
+    deep = (Conv2D(512, 1, 0, RELU), Conv2D(1, 15, 7, RELU), Flatten())
+    assert "one example takes" in violations((64, 64), layers=deep, batch_size=1)["spec.layers"]
+    assert violations((64, 64), layers=(Conv2D(500, 1, 0, RELU), Flatten()), batch_size=1) == {}
 
 
 def test_the_output_layer_follows_the_hidden_ones() -> None:

@@ -117,6 +117,7 @@ def test_an_image_that_was_taken_sideways_is_turned_before_it_is_measured() -> N
 def test_what_file_managers_leave_behind_is_passed_over() -> None:
     """It changes nothing, at whatever depth."""
     remains = {"__MACOSX/cat/._0.png": b"x", ".DS_Store": b"x", "cat/.hidden": b"x", ".git/a/b/c": b"x", "empty/": b""}
+    remains |= {"Thumbs.db": b"x", "cat/Thumbs.db": b"x", "dog/desktop.ini": b"x", "Desktop.ini": b"x"}
     assert loaded({**pets(), **remains}).digest == loaded(pets()).digest
 
 
@@ -150,6 +151,17 @@ def test_the_order_in_the_archive_does_not_matter() -> None:
 def test_a_file_that_cannot_be_taken_is_named(members: Members, words: str) -> None:
     """Among good ones, with the remedy."""
     assert words in refusal({**pets(), **members})
+
+
+@pytest.mark.parametrize("around", ["", "my pets/"])
+@pytest.mark.parametrize(("first", "second"), [("train", "test"), ("Training", "Validation")])
+def test_folders_of_splits_are_refused_with_what_to_do(around: str, first: str, second: str) -> None:
+    """The common other layout is known by its names, with a folder around it or none."""
+    members = pets(around=f"{around}{first}/") | pets(around=f"{around}{second}/")
+    assert refusal(members) == (
+        f"'{around}{first}/cat/0.png': train and test folders are not read; give each class one folder with all its "
+        "images, a fifth of them is held out by itself"
+    )
 
 
 @pytest.mark.parametrize("members", [{}, {"__MACOSX/x": b""}, {"cat/": b""}])

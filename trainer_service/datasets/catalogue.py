@@ -20,6 +20,7 @@ from trainer_service.datasets.mnist import FASHION_MNIST, MNIST, TRAIN_SIZE, loa
 
 MAX_LOADED = 4
 SHOWN_UPLOADS = 20
+LoadedKey = tuple[str, str, tuple[str, ...]]  # name; of an upload also its digest and its columns' names
 
 
 class Uploads(Protocol):
@@ -71,7 +72,7 @@ class Catalogue:
                 for relative in (MNIST, FASHION_MNIST)
             },
         }
-        self._loaded: OrderedDict[tuple[str, str], Dataset] = OrderedDict()  # the one used last is last
+        self._loaded: OrderedDict[LoadedKey, Dataset] = OrderedDict()  # the one used last is last
         self._guard = threading.Lock()
         # One may be downloading for minutes, so each has a lock of its own; uploads share one, and so does openml.org.
         self._locks = {name: threading.Lock() for name in (*BUILT_IN, openml.PREFIX, "")}
@@ -119,7 +120,7 @@ class Catalogue:
             UnavailableError: if it must be downloaded and cannot be.
         """
         entry = self.entry(name)
-        key = (name, entry.known.digest if entry.known else "")
+        key = (name, entry.known.digest, entry.known.preprocessing.feature_names) if entry.known else (name, "", ())
         lock = "" if entry.known else openml.PREFIX if entry.source is DatasetSource.OPENML else name
         with self._locks[lock]:
             with self._guard:

@@ -20,7 +20,7 @@ from shared.errors import InvalidInputError, NotFoundError, UnavailableError, Wr
 from trainer_service.datasets.classes import classes_of
 from trainer_service.datasets.dataset import Dataset
 from trainer_service.datasets.limits import MAX_CLASSES, MAX_VALUE
-from trainer_service.datasets.table import check_table_size, held_out_table
+from trainer_service.datasets.table import check_precision, check_table_size, held_out_table
 
 PREFIX = "openml:"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.()+-]{0,127}", re.ASCII)
@@ -133,6 +133,7 @@ def table_of(dataset: str, bunch: Mapping[str, Any]) -> Dataset:
         raise InvalidInputError.of("target", "it has no label, or more than one")
     if not (np.isnan(values) | (np.abs(values) <= MAX_VALUE)).all():
         raise InvalidInputError.of("data", f"it holds values beyond {MAX_VALUE:g}")
+    check_precision(values, names)
     labels = label_texts(target)
     found, place = np.unique(labels, return_inverse=True)
     classes = classes_of([str(label) for label in found[: MAX_CLASSES + 1]], "target")

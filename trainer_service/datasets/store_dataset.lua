@@ -1,5 +1,5 @@
--- Gives a name to data, which has arrived just now or was there before. Returns the digest that the name has then, or ''
--- if the data is neither there nor arriving.
+-- Gives a name to data, which was there before or has arrived just now and then takes the place of what was there.
+-- Returns the digest that the name has then, or '' if the data is neither there nor arriving.
 -- KEYS: digests, records, data, names, arriving
 -- ARGV: name, digest, record
 local digests, records, data, names, arriving = unpack(KEYS)
@@ -9,12 +9,11 @@ if known and known ~= digest then
   redis.call('UNLINK', arriving)
   return known
 end
-if redis.call('EXISTS', data) == 1 then
-  redis.call('UNLINK', arriving)
-elseif redis.call('EXISTS', arriving) == 1 then
+if redis.call('EXISTS', arriving) == 1 then
+  redis.call('UNLINK', data)
   redis.call('RENAME', arriving, data)
   redis.call('PERSIST', data)
-else
+elseif redis.call('EXISTS', data) == 0 then
   return ''
 end
 redis.call('SADD', names, name)

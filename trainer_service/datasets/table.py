@@ -5,6 +5,7 @@ taken in double precision, some rows at a time.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import reduce
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from trainer_service.datasets.dataset import Column, Dataset, Split
 from trainer_service.datasets.limits import MAX_COLUMNS, MAX_DECODED_BYTES, MAX_ROWS, MAX_VALUE
 
 BLOCK_VALUES = 2**20
+MOST_LOST = 0.01  # of a column's deviation, by rounding it to single precision
 VALUE_BYTES = 8
 DoubleArray = npt.NDArray[np.float64]
 
@@ -35,9 +37,12 @@ def check_table_size(rows: int, columns: int) -> None:
 
 
 def held_out_table(
-    name: str, values: FloatArray, class_ids: ClassIds, labels: tuple[str, ...], columns: Sequence[str]
+    name: str, values: FloatArray, class_ids: ClassIds, labels: tuple[str, ...], columns: Sequence[str] = ()
 ) -> Dataset:
-    """A data set of float32 `values` (rows, columns), NaN where missing, a fifth of each class held out."""
+    """A data set of float32 `values` (rows, columns), NaN where missing, a fifth of each class held out.
+
+    `columns` are their names; without them they are told apart by their places.
+    """
     train, test = hold_out(class_ids, labels)
     return table_dataset(
         name, Split(values[train], class_ids[train]), Split(values[test], class_ids[test]), labels, columns
@@ -45,18 +50,19 @@ def held_out_table(
 
 
 def table_dataset(
-    name: str, train: Split, test: Split, labels: tuple[str, ...], column_names: Sequence[str]
+    name: str, train: Split, test: Split, labels: tuple[str, ...], column_names: Sequence[str] = ()
 ) -> Dataset:
     """A data set of two splits of float32 values, NaN where missing; the gaps are filled in place.
 
     Raises:
         InvalidInputError: naming a column that has no value in the training split.
     """
+    shown_names = column_names or place_names(train.examples.shape[1])
     train_gaps, test_gaps = (block_sum(map(np.isnan, blocks(split.examples))) for split in (train, test))
     missing, present = train_gaps + test_gaps, len(train) - train_gaps
     if empty := np.flatnonzero(present == 0).tolist():
         raise InvalidInputError.of(
-            "chunk", f"the column {column_names[empty[0]][:80]!r} has no value at all in the training split; remove it"
+            "chunk", f"the column {shown_names[empty[0]][:80]!r} has no value at all in the training split; remove it"
         )
     is_integer = np.logical_and.reduce(
         [((block == np.rint(block)) | np.isnan(block)).all(axis=0) for block in blocks(train.examples)]
@@ -71,15 +77,16 @@ def table_dataset(
     columns = [
         Column(*fields)
         for fields in zip(
-            column_names, is_integer.tolist(), missing.astype(int).tolist(), lows.tolist(), highs.tolist(),
+            shown_names, is_integer.tolist(), missing.astype(int).tolist(), lows.tolist(), highs.tolist(),
             means.tolist(), deviations.tolist(), strict=True,
         )
     ]  # fmt: skip
-    return Dataset(name, table_preprocessing(means, deviations, lows == highs), labels, train, test, columns)
+    preprocessing = table_preprocessing(means, deviations, lows == highs, column_names)
+    return Dataset(name, preprocessing, labels, train, test, columns)
 
 
 def table_preprocessing(
-    means: DoubleArray, deviations: DoubleArray, is_constant: npt.NDArray[np.bool_]
+    means: DoubleArray, deviations: DoubleArray, is_constant: npt.NDArray[np.bool_], column_names: Sequence[str]
 ) -> Preprocessing:
     """The columns as they are, standardised; a constant one is only shifted."""
     scales = deviations.astype(np.float32)
@@ -91,7 +98,41 @@ def table_preprocessing(
         feature_min=-limit,
         feature_max=limit,
         standardisation=Standardisation(means.astype(np.float32), scales),
+        feature_names=tuple(column_names),
     )
+
+
+def place_names(count: int) -> list[str]:
+    """What columns without names are called where one is shown."""
+    return [f"x{index}" for index in range(count)]
+
+
+def check_precision(values: np.ndarray, column_names: Sequence[str]) -> None:
+    """Returns if single precision keeps what sets the rows of each column apart; `values` (rows, columns) may hold NaN.
+
+    Everything is taken relative to a column's largest value, so that no square is too large or too small.
+
+    Raises:
+        InvalidInputError: naming the first column of which rounding takes more than a hundredth of its deviation.
+    """
+    if np.can_cast(values.dtype, np.float32):
+        return
+    lows = reduce(np.fmin, (np.fmin.reduce(block) for block in doubles(values)))
+    highs = reduce(np.fmax, (np.fmax.reduce(block) for block in doubles(values)))
+    largest = np.maximum(np.abs(lows), np.abs(highs))
+    largest[~(largest > 0)] = 1
+    present = np.maximum(1, block_sum(~np.isnan(block) for block in doubles(values)))
+    means = block_sum(np.nan_to_num(block / largest) for block in doubles(values)) / present
+    variances = block_sum(np.nan_to_num(block / largest - means) ** 2 for block in doubles(values)) / present
+    lost = block_sum(np.nan_to_num((block - block.astype(np.float32)) / largest) ** 2 for block in doubles(values))
+    levelled = (lows < highs) & (lost / present > MOST_LOST**2 * variances)
+    if levelled.any():
+        column = int(np.argmax(levelled))
+        raise InvalidInputError.of(
+            "chunk",
+            f"the column {column_names[column][:80]!r} goes from {lows[column]:.16g} to {highs[column]:.16g}: single "
+            f"precision, in which all is learned, cannot tell such values apart; subtract a constant or rescale it",
+        )
 
 
 def moments(values: np.ndarray) -> tuple[DoubleArray, DoubleArray]:
@@ -112,3 +153,9 @@ def blocks(values: np.ndarray) -> Iterator[np.ndarray]:
     rows = max(1, BLOCK_VALUES // values.shape[1])
     for start in range(0, len(values), rows):
         yield values[start : start + rows]
+
+
+def doubles(values: np.ndarray) -> Iterator[DoubleArray]:
+    """The same in double precision."""
+    for block in blocks(values):
+        yield block.astype(np.float64, copy=False)

@@ -84,7 +84,7 @@ class UploadService:
         Raises:
             InvalidInputError: naming a field of the header, or what is wrong in the file.
             WrongStateError: DATASET_EXISTS, if the name has other data.
-            CapacityError: TOO_MANY_UPLOADS.
+            CapacityError: TOO_MANY_UPLOADS, or TOO_MANY_DATASETS, which lasts until one is removed.
         """
         if violations := list(header.violations()):
             raise InvalidInputError(*violations)

@@ -4,6 +4,7 @@ An empty cell is a missing value. What is refused is named by its line, as an ed
 """
 
 import csv
+import re
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -25,12 +26,13 @@ from trainer_service.datasets.limits import (
     MAX_LINE_CHARACTERS,
     MAX_VALUE,
 )
-from trainer_service.datasets.table import VALUE_BYTES, blocks, check_table_size, held_out_table
+from trainer_service.datasets.table import VALUE_BYTES, blocks, check_precision, check_table_size, held_out_table
 
 LABEL_FIELD = "header.label_column"
 SHOWN_COLUMNS = 20
 CHECK_EVERY = 4096  # rows between two looks at the size
 NAN = float("nan")
+NO_UTF_8 = re.compile("[\udc80-\udcff]")  # what "surrogateescape" makes of a byte that is none
 
 
 @dataclass
@@ -66,7 +68,7 @@ def read_csv(file: IO[bytes], name: str, label_column: str) -> Dataset:
         rows = rows_of(((reader.line_num, cells) for cells in reader), header)
     except UnicodeDecodeError as error:
         raise InvalidInputError.of(
-            "chunk", f"after line {reader.line_num}: not UTF-8 ({error.reason}); save the file as UTF-8"
+            "chunk", f"line {undecodable_line(file)}: not UTF-8 ({error.reason}); save the file as UTF-8"
         ) from error
     except csv.Error as error:
         raise InvalidInputError.of("chunk", f"line {reader.line_num}: {error}; check the quotes") from error
@@ -90,6 +92,16 @@ def lines_of(text: TextIOWrapper) -> Iterator[str]:
                 "chunk", f"line {number} is longer than {MAX_LINE_CHARACTERS} characters; is this a .csv file?"
             )
         yield line
+
+
+def undecodable_line(file: IO[bytes]) -> int:
+    """The first line of the file with a byte that is no UTF-8; the decoder itself runs ahead of the lines."""
+    file.seek(0)
+    lenient = TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
+    try:
+        return next((number for number, line in enumerate(lines_of(lenient), 1) if NO_UTF_8.search(line)), 1)
+    finally:
+        lenient.detach()
 
 
 def header_of(cells: Sequence[str], label_column: str) -> Header:
@@ -172,7 +184,11 @@ def add_values(rows: Rows, cells: list[str], header: Header, line: int) -> None:
 
 
 def numbers_of(rows: Rows, header: Header) -> FloatArray:
-    """Float32 (rows, columns), NaN in the gaps; InvalidInputError naming the cell of another NaN or of infinity."""
+    """Float32 (rows, columns), NaN in the gaps.
+
+    Raises:
+        InvalidInputError: naming the cell of another NaN or of infinity, or a column that single precision would level.
+    """
     width = len(header.features)
     given = np.frombuffer(rows.values, np.float64).reshape(-1, width)
     values = np.empty(given.shape, np.float32)
@@ -191,4 +207,5 @@ def numbers_of(rows: Rows, header: Header) -> FloatArray:
             )
         values[start : start + len(block)] = block
         start += len(block)
+    check_precision(given, header.features)
     return values

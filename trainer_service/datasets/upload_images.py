@@ -21,6 +21,8 @@ from trainer_service.datasets.limits import BOMB_BYTES, MAX_ARCHIVE_MEMBERS, MAX
 from trainer_service.datasets.pictures import Pixels, check_pictures_size, held_out_pictures
 
 REMAINS = "__MACOSX"
+LEFT_BEHIND = frozenset({"thumbs.db", "desktop.ini"})
+SPLIT_FOLDERS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation"})
 CHANNELS = 3
 DRIVE = re.compile(r"[A-Za-z]:")
 LAYOUT = "expected a folder for each class with its images: cat/1.png, dog/1.png"
@@ -59,7 +61,7 @@ def class_members(archive: ZipFile) -> list[Member]:
     paths: dict[tuple[str, ...], ZipInfo] = {}
     for info in archive.infolist():
         parts = checked_path(info)
-        if info.is_dir() or parts[0] == REMAINS or any(part.startswith(".") for part in parts):
+        if info.is_dir() or is_left_behind(parts):
             continue
         if parts in paths:
             raise InvalidInputError.of("chunk", f"{shown(info)} is in the archive twice; pack it again")
@@ -72,9 +74,20 @@ def class_members(archive: ZipFile) -> list[Member]:
         match parts[depth:]:
             case (label, file_name):
                 members.append(Member(info, label, file_name))
+            case (split, _, _) if split.lower() in SPLIT_FOLDERS:
+                raise InvalidInputError.of(
+                    "chunk",
+                    f"{shown(info)}: train and test folders are not read; give each class one folder with all its "
+                    f"images, a fifth of them is held out by itself",
+                )
             case _:
                 raise InvalidInputError.of("chunk", f"{shown(info)} lies in no class folder; {LAYOUT}")
     return members
+
+
+def is_left_behind(parts: tuple[str, ...]) -> bool:
+    """Whether a file manager put the file there, not its owner."""
+    return parts[0] == REMAINS or any(part.startswith(".") for part in parts) or parts[-1].lower() in LEFT_BEHIND
 
 
 def checked_path(info: ZipInfo) -> tuple[str, ...]:

@@ -1,33 +1,38 @@
 """Reads NumPy's .npz: arrays x and y, or x_train, y_train, x_test and y_test, as the contract describes them.
 
-Nothing is unpickled, and an array is made only after its header, its declared size and its bytes agree.
+Tables and images are told apart by their axes; what is refused is named by its array and, where there is one, its row.
 """
 
-import math
 from dataclasses import dataclass
-from io import BytesIO
 from typing import IO
 from zipfile import ZipFile, ZipInfo
 
 import numpy as np
 
 from shared.errors import InvalidInputError
-from trainer_service.datasets.archive import open_archive, read_member, shown
+from trainer_service.datasets.archive import open_archive
 from trainer_service.datasets.classes import check_both_splits, classes_of
 from trainer_service.datasets.dataset import Dataset, Split
 from trainer_service.datasets.limits import MAX_CLASSES, MAX_VALUE
+from trainer_service.datasets.npy import array_in
 from trainer_service.datasets.pictures import Pixels, check_pictures_size, held_out_pictures, pictures_dataset
-from trainer_service.datasets.table import blocks, check_table_size, held_out_table, table_dataset
+from trainer_service.datasets.table import (
+    blocks,
+    check_precision,
+    check_table_size,
+    held_out_table,
+    place_names,
+    table_dataset,
+)
 
 TOGETHER = ("x", "y")
 SPLIT = ("x_train", "y_train", "x_test", "y_test")
+TRAINING = ("x", "x_train")
 MAX_MEMBERS = 16
-MAX_HEADER_BYTES = 10_000
 TABLE_DIMENSIONS = 2
 GREY_DIMENSIONS = 3
 COLOUR_DIMENSIONS = 4
 CHANNELS = 3
-READ_HEADER = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ def _one_split(name: str, archive: ZipFile, members: dict[str, ZipInfo]) -> Data
     classes = classes_of(class_names(names))
     class_ids = classes.ids[found]
     if examples.is_table:
-        return held_out_table(name, examples.values, class_ids, classes.labels, column_names(examples))
+        return held_out_table(name, examples.values, class_ids, classes.labels)
     return held_out_pictures(name, examples.values, class_ids, classes.labels)
 
 
@@ -92,41 +97,9 @@ def _two_splits(name: str, archive: ZipFile, members: dict[str, ZipInfo]) -> Dat
     if train.is_table:
         splits = Split(train.values, train_ids), Split(test.values, test_ids)
         check_table_size(len(y_train) + len(y_test), train.values.shape[1])
-        return table_dataset(name, *splits, classes.labels, column_names(train))
+        return table_dataset(name, *splits, classes.labels)
     check_pictures_size(len(y_train) + len(y_test), train.values.shape[1:])
     return pictures_dataset(name, (train.values, train_ids), (test.values, test_ids), classes.labels)
-
-
-def array_in(archive: ZipFile, member: ZipInfo) -> np.ndarray:
-    """The array in a member, read-only.
-
-    Raises:
-        InvalidInputError: if it holds Python objects, or its header and its bytes disagree.
-    """
-    content = read_member(archive, member)
-    stream = BytesIO(content[:MAX_HEADER_BYTES])
-    try:
-        read_header = READ_HEADER[np.lib.format.read_magic(stream)]
-        shape, by_column, dtype = read_header(stream)
-    except (ValueError, KeyError, EOFError) as error:
-        raise InvalidInputError.of("chunk", f"{shown(member)} is no .npy array: {error}; use numpy.savez") from error
-    if dtype.hasobject:
-        raise InvalidInputError.of(
-            "chunk",
-            f"{shown(member)} holds pickled Python objects, which are never read; make it an array of numbers, or of "
-            f"text by astype(str)",
-        )
-    expected = math.prod(shape) * dtype.itemsize
-    if min(shape, default=0) < 0 or len(content) - stream.tell() != expected:
-        raise InvalidInputError.of(
-            "chunk",
-            f"{shown(member)} has {len(content) - stream.tell()} bytes of data, its header says {expected}; save it "
-            f"again",
-        )
-    if math.prod(shape) == 0:
-        raise InvalidInputError.of("chunk", f"{shown(member)} has the shape {list(shape)}: it is empty")
-    flat = np.frombuffer(content, dtype, offset=stream.tell())
-    return flat.reshape(shape, order="F" if by_column else "C")
 
 
 def label_array(labels: np.ndarray, which: str) -> np.ndarray:
@@ -146,11 +119,6 @@ def label_array(labels: np.ndarray, which: str) -> np.ndarray:
 def class_names(names: np.ndarray) -> list[str]:
     """The different labels as text, without making a list of more than can be classes."""
     return [str(name) for name in names[: MAX_CLASSES + 1].tolist()]
-
-
-def column_names(examples: Examples) -> list[str]:
-    """An array's columns have no names but their places."""
-    return [f"x{index}" for index in range(examples.values.shape[1])]
 
 
 def example_array(given: np.ndarray, which: str, label_count: int) -> Examples:
@@ -181,7 +149,11 @@ def example_array(given: np.ndarray, which: str, label_count: int) -> Examples:
 
 
 def table_values(given: np.ndarray, which: str) -> np.ndarray:
-    """Float32 (rows, columns), every value finite and within the limit."""
+    """Float32 (rows, columns), every value finite and within the limit.
+
+    Raises:
+        InvalidInputError: naming the value that is not, or the column that single precision would level.
+    """
     check_table_size(*given.shape)
     values = np.empty(given.shape, np.float32)
     start = 0
@@ -196,6 +168,8 @@ def table_values(given: np.ndarray, which: str) -> np.ndarray:
             )
         values[start : start + len(block)] = block
         start += len(block)
+    if which in TRAINING:
+        check_precision(given, place_names(given.shape[1]))
     return values
 
 
@@ -214,7 +188,16 @@ def picture_values(given: np.ndarray, which: str) -> Pixels:
             raise InvalidInputError.of(
                 "chunk",
                 f"{which}[{row}] holds values from {image.min():g} to {image.max():g}, expected floats from 0 to 1, or "
-                f"uint8; divide by the largest, or use astype('uint8')",
+                f"uint8; {remedy_for(given)}",
             )
         pixels[row] = np.rint(255 * image.astype(np.float64))
     return pixels
+
+
+def remedy_for(images: np.ndarray) -> str:
+    """What brings images of floats into the range from 0 to 1."""
+    if np.isnan(images).any():
+        return "replace what is no number"
+    if images.min() < 0:
+        return "shift and scale them to 0…1"
+    return "divide by the largest, or use astype('uint8')"

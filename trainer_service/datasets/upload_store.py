@@ -6,9 +6,10 @@ nobody reads and expires, and one script makes them the data and names it: nothi
 
 import secrets
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
-from shared.errors import NotFoundError, UnavailableError, WrongStateError
+from shared.errors import CapacityError, NotFoundError, UnavailableError, WrongStateError
 from shared.pb.weightcast.v1 import dataset_pb2
 from shared.store.connection import StoreConnection
 from shared.store.keys import DatasetKeys
@@ -19,6 +20,7 @@ from trainer_service.datasets.dataset_codec import (
     load_examples,
     save_examples,
 )
+from trainer_service.datasets.limits import MAX_STORED, MAX_STORED_BYTES, MIB
 
 PART_BYTES = 16 * 2**20  # what one command carries; Redis takes no value over 512 MiB
 ARRIVAL_SECONDS = 600  # since the last part
@@ -31,6 +33,7 @@ class UploadStore:
     def __init__(self, connection: StoreConnection) -> None:
         self._redis = connection
         self._store = connection.script("trainer_service.datasets", "store_dataset.lua")
+        self._store_part = connection.script("trainer_service.datasets", "store_part.lua")
         self._remove = connection.script("trainer_service.datasets", "remove_dataset.lua")
 
     def names(self) -> list[str]:
@@ -43,16 +46,19 @@ class UploadStore:
         return None if record is None else description_from_proto(dataset_pb2.Dataset.FromString(record))
 
     def save(self, dataset: Dataset, description: Description) -> None:
-        """Stores a data set under its name. The same data again changes at most what is said of it.
+        """Stores a data set under its name. The same data again changes what is said of it, and repairs what was lost.
 
         Raises:
             WrongStateError: DATASET_EXISTS, if the name has other data.
+            CapacityError: TOO_MANY_DATASETS, if there is no room for another one.
         """
         known = self._redis.command("HGET", DatasetKeys.DIGESTS, description.name)
         if known is not None and known.decode() != description.digest:
             raise exists(description.name)
+        if known is None:
+            self._check_room(description)
         upload = secrets.token_hex(8)
-        if not self._redis.command("EXISTS", DatasetKeys(description.digest).data):
+        if not self._is_whole(dataset, DatasetKeys(description.digest).data):
             self._send(dataset, upload)
         named = self._name(description, upload)
         if not named:  # the data was there a moment ago, and its last name was removed meanwhile
@@ -85,7 +91,7 @@ class UploadStore:
                 return load_examples(path, description)
             except ValueError as error:
                 raise WrongStateError(
-                    f"the data set {description.name!r} is not as it was stored: {error}; delete and upload it anew",
+                    f"the data set {description.name!r} is not as it was stored: {error}; upload it again",
                     reason="DATASET_ALTERED",
                 ) from error
 
@@ -111,15 +117,37 @@ class UploadStore:
         )
         return named.decode()
 
+    def _check_room(self, description: Description) -> None:
+        """Returns if there is room under another name; uploads at the same moment may both count themselves as last."""
+        names = self.names()
+        sizes = {found.digest: found.size_bytes for found in map(self.find, names) if found is not None}
+        sizes[description.digest] = description.size_bytes
+        if len(names) >= MAX_STORED or sum(sizes.values()) > MAX_STORED_BYTES:
+            raise CapacityError(
+                f"{len(names)} data sets are stored, {sum(sizes.values()) // MIB} MiB with this one; at most "
+                f"{MAX_STORED} of {MAX_STORED_BYTES // MIB} MiB in all are kept: remove one first",
+                reason="TOO_MANY_DATASETS",
+            )
+
+    def _is_whole(self, dataset: Dataset, key: str) -> bool:
+        """Whether all of the data is stored, and nothing else."""
+        if not self._redis.command("EXISTS", key):
+            return False
+        same = [self._redis.command("HGET", key, place) == part for place, part in enumerate(parts_of(dataset))]
+        return all(same) and len(same) == self._redis.command("HLEN", key)
+
     def _send(self, dataset: Dataset, upload: str) -> None:
-        key = DatasetKeys.arriving(upload)
-        with tempfile.TemporaryDirectory(prefix="weightcast-dataset-") as folder:
-            path = Path(folder) / DATA_FILE
-            save_examples(dataset, path)
-            with path.open("rb") as file:
-                for place, part in enumerate(iter(lambda: file.read(PART_BYTES), b"")):
-                    self._redis.command("HSET", key, place, part)
-                    self._redis.command("EXPIRE", key, ARRIVAL_SECONDS)
+        for place, part in enumerate(parts_of(dataset)):
+            self._store_part((DatasetKeys.arriving(upload),), (place, part, ARRIVAL_SECONDS))
+
+
+def parts_of(dataset: Dataset) -> Iterator[bytes]:
+    """The safetensors file of a data set, in parts that Redis can hold."""
+    with tempfile.TemporaryDirectory(prefix="weightcast-dataset-") as folder:
+        path = Path(folder) / DATA_FILE
+        save_examples(dataset, path)
+        with path.open("rb") as file:
+            yield from iter(lambda: file.read(PART_BYTES), b"")
 
 
 def exists(name: str) -> WrongStateError:

@@ -29,7 +29,6 @@ class TrainingResult:
     """What two runs of one spec are compared by, and what they depend on besides it."""
 
     weights_digest: str
-    dataset_digest: str
     library_versions: dict[str, str]
 
 
@@ -48,6 +47,7 @@ class TrainingJob:
     version: int = 0
     digest: str = ""
     error_message: str = ""
+    dataset_digest: str = ""
     result: TrainingResult | None = None
 
 
@@ -56,6 +56,7 @@ def ended(
     state: JobState,
     *,
     published: VersionRef | None = None,
+    dataset_digest: str = "",
     result: TrainingResult | None = None,
     error_message: str = "",
 ) -> TrainingJob:
@@ -67,6 +68,7 @@ def ended(
         version=published.version if published else 0,
         digest=published.digest if published else "",
         error_message=error_message,
+        dataset_digest=dataset_digest or job.dataset_digest,
         result=result,
     )
 

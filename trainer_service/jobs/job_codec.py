@@ -63,7 +63,7 @@ def job_to_proto(job: TrainingJob) -> training_pb2.TrainingJob:
         digest=job.digest,
         error_message=job.error_message,
         weights_digest=job.result.weights_digest if job.result else "",
-        dataset_digest=job.result.dataset_digest if job.result else "",
+        dataset_digest=job.dataset_digest,
         library_versions=job.result.library_versions if job.result else None,
     )
 
@@ -82,9 +82,8 @@ def job_from_proto(proto: training_pb2.TrainingJob) -> TrainingJob:
         version=proto.version,
         digest=proto.digest,
         error_message=proto.error_message,
-        result=TrainingResult(proto.weights_digest, proto.dataset_digest, dict(proto.library_versions))
-        if proto.weights_digest
-        else None,
+        dataset_digest=proto.dataset_digest,
+        result=TrainingResult(proto.weights_digest, dict(proto.library_versions)) if proto.weights_digest else None,
     )
 
 

@@ -39,8 +39,9 @@ class JobService:
             NotFoundError: if there is no such data set.
             StoreUnavailableError: if Redis is away.
         """
-        spec = self._checked_spec(request, request_id)
-        job = TrainingJob(secrets.token_hex(6), spec, JobState.QUEUED, datetime.now(UTC))
+        spec, dataset_digest = self._checked(request, request_id)
+        created = datetime.now(UTC)
+        job = TrainingJob(secrets.token_hex(6), spec, JobState.QUEUED, created, dataset_digest=dataset_digest)
         job_id = self._store.create(job, request_id)
         if job_id != job.id:
             job = self._store.get(job_id)
@@ -48,20 +49,23 @@ class JobService:
             self._queue.put(job.id)
         return job
 
-    def _checked_spec(self, request: SpecRequest, request_id: str) -> TrainingSpec:
-        """The spec with the preset's defaults; what is wrong with the request is raised, all of it at once."""
+    def _checked(self, request: SpecRequest, request_id: str) -> tuple[TrainingSpec, str]:
+        """The spec with the preset's defaults, and the data set's digest where it is known without loading.
+
+        What is wrong with the request is raised, all of it at once.
+        """
         entry, unknown = None, None
         try:
             entry = self._catalogue.entry(request.dataset) if request.dataset else None
         except NotFoundError as error:
             unknown = NotFoundError(f"spec.dataset: {error.message}", reason=error.reason)
-        input_shape = entry.input_shape if entry else None
+        input_shape, class_count = (entry.input_shape, entry.class_count) if entry else (None, None)
         violations = list(request.violations)
         if violation := preset_violation(request.preset):
             violations.append(violation)
             request = replace(request, preset="")
-        spec = spec_of(request, input_shape, entry.train_size if entry else None)
-        violations += spec.violations(input_shape)
+        spec = spec_of(request, input_shape, entry.train_size if entry else None, class_count)
+        violations += spec.violations(input_shape, class_count or 2)
         if len(request_id) > MAX_REQUEST_ID:
             violations.append(
                 FieldViolation("request_id", f"got {len(request_id)} characters, expected at most {MAX_REQUEST_ID}")
@@ -70,7 +74,7 @@ class JobService:
             raise InvalidInputError(*violations)
         if unknown:
             raise unknown
-        return spec
+        return spec, entry.known.digest if entry and entry.known else ""
 
     def get(self, job_id: str) -> TrainingJob:
         """One job; NotFoundError if there is none."""

@@ -118,16 +118,27 @@ class JobRun:
 
     def _train_and_publish(self) -> TrainingJob:
         spec = self._job.spec
-        dataset = self.load_dataset(spec.dataset)
+        dataset = until_the_store_answers(lambda: self.load_dataset(spec.dataset))
+        if self._job.dataset_digest not in ("", dataset.digest):
+            raise WrongStateError(
+                f"other data has taken the name {spec.dataset!r} since the job was created; create it again",
+                reason="DATASET_CHANGED",
+            )
         trained = train(spec, dataset, self, self.threads)
         until_the_store_answers(self._stop_if_asked)
         versions = library_versions(self.threads)
         snapshot = snapshot_of(trained, spec, dataset, self.job_id, versions)
-        result = TrainingResult(snapshot_codec.sha256_hex(snapshot.weights), dataset.digest, versions)
+        result = TrainingResult(snapshot_codec.sha256_hex(snapshot.weights), versions)
         if not spec.publish:
-            return ended(self._job, JobState.SUCCEEDED, result=result)
+            return ended(self._job, JobState.SUCCEEDED, dataset_digest=dataset.digest, result=result)
         version = until_the_store_answers(lambda: self.models.publish(spec.model, snapshot, self.job_id))
-        return ended(self._job, JobState.SUCCEEDED, published=VersionRef(version, snapshot.digest), result=result)
+        return ended(
+            self._job,
+            JobState.SUCCEEDED,
+            published=VersionRef(version, snapshot.digest),
+            dataset_digest=dataset.digest,
+            result=result,
+        )
 
     def _report(self, event: JobEvent) -> None:
         self._job = replace(self._job, progress=self._progress)

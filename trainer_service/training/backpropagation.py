@@ -21,7 +21,7 @@ from shared.forward_pass import (
 from shared.network import Architecture, FloatArray, LayerParameters, Network, layer_views
 from shared.recipe import Loss
 from trainer_service.training.convolution_gradients import Conv2DBack, MaxPool2DBack
-from trainer_service.training.losses import loss_and_deltas
+from trainer_service.training.losses import OutputLoss
 
 
 class Backpropagation:
@@ -33,7 +33,7 @@ class Backpropagation:
 
     def __init__(self, architecture: Architecture, capacity: int, loss: Loss, rng: np.random.Generator) -> None:
         self.gradient = np.zeros(architecture.parameter_count, np.float32)
-        self._loss = loss
+        self._loss = OutputLoss(loss, capacity, architecture.class_count)
         self._forward_pass = ForwardPass(architecture, capacity, rng)
         gradients = layer_views(architecture, self.gradient)
         # The first layer that has parameters: the deltas below it are nobody's gradient.
@@ -57,7 +57,7 @@ class Backpropagation:
         """
         activations = self._forward_pass.activations(network, features)
         probabilities = softmax_in_place(activations[-1])  # (rows, classes)
-        loss = loss_and_deltas(self._loss, probabilities, targets, rows or len(features))
+        loss = self._loss.compute(probabilities, targets, rows or len(features))
         deltas = probabilities
         for index in reversed(range(self._first, len(self._layers))):
             inputs, outputs = activations[index], activations[index + 1]

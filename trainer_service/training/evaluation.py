@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from shared.forward_pass import ForwardPass, rows_at_once, softmax_in_place
 from shared.network import Architecture, FloatArray, Network
-from shared.preprocessing import Preprocessing, one_hot
+from shared.preprocessing import Preprocessing
 from trainer_service.datasets.dataset import Split
 from trainer_service.training.losses import cross_entropy_sum
 from trainer_service.training.parallel import Threads
@@ -45,7 +45,6 @@ class Evaluator:
 
     def __init__(self, architecture: Architecture, preprocessing: Preprocessing, threads: Threads) -> None:
         self._preprocessing, self._threads = preprocessing, threads
-        self._class_count = architecture.class_count
         self._rows = rows_at_once(architecture, CHUNK_ROWS)
         self._chunks = [_Chunk(architecture, self._rows) for _ in range(threads.count)]
 
@@ -65,7 +64,7 @@ class Evaluator:
             for start in range(number * self._rows, len(split), self._rows * self._threads.count):
                 part = slice(start, start + self._rows)
                 probabilities = self.probabilities(network, split.examples[part], number)
-                loss += cross_entropy_sum(probabilities, one_hot(split.class_ids[part], self._class_count))
+                loss += cross_entropy_sum(probabilities, split.class_ids[part])
                 class_ids[part] = probabilities.argmax(axis=1)
                 confidences[part] = probabilities.max(axis=1)
             return loss

@@ -14,7 +14,6 @@ from threadpoolctl import threadpool_limits
 
 from shared.errors import InvalidInputError, WeightcastError
 from shared.network import Architecture, Network
-from shared.preprocessing import one_hot
 from shared.training_spec import EpochMetrics, TrainingSpec
 from trainer_service.datasets.dataset import Dataset, Split
 from trainer_service.training.augmentation import Augmenter
@@ -22,7 +21,6 @@ from trainer_service.training.averaging import MovingAverage
 from trainer_service.training.backpropagation import Backpropagation
 from trainer_service.training.evaluation import Answers, Evaluator
 from trainer_service.training.initialization import initial_network
-from trainer_service.training.losses import smoothed
 from trainer_service.training.minibatches import Minibatches
 from trainer_service.training.optimizers import clip_norm, optimizer_for
 from trainer_service.training.parallel import Gradient, ParallelBackpropagation, Threads
@@ -78,10 +76,11 @@ def train(spec: TrainingSpec, dataset: Dataset, observer: Observer, threads: int
         TrainingDivergedError: if the loss is no longer finite; names the epoch and the step.
         Exception: whatever the observer raises to end it.
     """
-    violations = list(spec.violations(dataset.preprocessing.input_shape))
+    input_shape, class_count = dataset.preprocessing.input_shape, len(dataset.class_labels)
+    violations = list(spec.violations(input_shape, class_count))
     if violations:
         raise InvalidInputError(*violations)
-    architecture = spec.architecture(dataset.preprocessing.input_shape, len(dataset.class_labels))
+    architecture = spec.architecture(input_shape, class_count)
     # Fully connected networks leave the threads to BLAS; the others use them here, with one BLAS thread each.
     ours, of_blas = (threads, 1) if architecture.takes_images else (1, threads)
     with threadpool_limits(of_blas, "blas"), Threads(ours) as own_threads:
@@ -114,10 +113,11 @@ class _Training:
         preprocessing = dataset.preprocessing
         self._minibatches = Minibatches(
             self._train,
-            smoothed(one_hot(self._train.class_ids, architecture.class_count), spec.label_smoothing),
+            architecture.class_count,
             preprocessing,
             batch_size,
-            Augmenter(spec.augmentation, preprocessing.input_shape, augmentation, batch_size)
+            label_smoothing=spec.label_smoothing,
+            augmenter=Augmenter(spec.augmentation, preprocessing.input_shape, augmentation, batch_size)
             if spec.augmentation
             else None,
         )
@@ -180,8 +180,9 @@ class _Training:
         train = self._evaluator.answers(network, self._train.sample(TRAIN_SAMPLE))
         test = self._evaluator.answers(network, self._dataset.test)
         validation = self._evaluator.answers(network, self._validation) if self._validation else None
-        if not (math.isfinite(train.loss) and math.isfinite(test.loss)):
-            raise diverged(self._spec, test.loss, f"after epoch {epoch}, step {self._minibatches.steps}")
+        for answers in (train, validation, test):
+            if answers is not None and not math.isfinite(answers.loss):
+                raise diverged(self._spec, answers.loss, f"after epoch {epoch}, step {self._minibatches.steps}")
         return EpochMetrics(
             epoch=epoch,
             train_loss=loss,
@@ -191,6 +192,7 @@ class _Training:
             samples_per_second=samples_per_second,
             seconds=time.perf_counter() - started,
             learning_rate=self._rates.at(self._updates - 1),
+            train_sample_loss=train.loss,
             validation_loss=validation.loss if validation else None,
             validation_accuracy=validation.accuracy if validation else None,
         )

@@ -17,6 +17,7 @@ from shared.network import FloatArray
 from shared.preprocessing import Preprocessing
 from trainer_service.datasets.dataset import Split
 from trainer_service.training.augmentation import Augmenter
+from trainer_service.training.losses import fill_targets
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,24 +32,26 @@ class Minibatch:
 
 
 class Minibatches:
-    """The minibatches of a split; `targets` (examples, classes) belong to its examples."""
+    """The minibatches of a split."""
 
     def __init__(
         self,
         split: Split,
-        targets: FloatArray,
+        class_count: int,
         preprocessing: Preprocessing,
         batch_size: int,
-        augmenter: Augmenter | None,
+        *,
+        label_smoothing: float = 0.0,
+        augmenter: Augmenter | None = None,
     ) -> None:
-        self._split, self._all_targets, self._preprocessing = split, targets, preprocessing
-        self._batch_size, self._augmenter = batch_size, augmenter
+        self._split, self._preprocessing = split, preprocessing
+        self._batch_size, self._label_smoothing, self._augmenter = batch_size, label_smoothing, augmenter
         self.steps = math.ceil(len(split) / batch_size)
         self._examples = np.empty((batch_size, preprocessing.input_size), split.examples.dtype)
         self._buffers = [
             Minibatch(
                 np.empty((batch_size, preprocessing.input_size), np.float32),
-                np.empty((batch_size, targets.shape[1]), np.float32),
+                np.empty((batch_size, class_count), np.float32),
             )
             for _ in range(1 if augmenter is None else 2)
         ]
@@ -73,7 +76,7 @@ class Minibatches:
         features, targets = buffer.features[:rows], buffer.targets[:rows]
         # mode="clip" lets NumPy write straight into `out`; the indices are in range by construction.
         examples = np.take(self._split.examples, part, axis=0, out=self._examples[:rows], mode="clip")
-        np.take(self._all_targets, part, axis=0, out=targets, mode="clip")
+        fill_targets(targets, self._split.class_ids[part], self._label_smoothing)
         if self._augmenter is None:
             self._preprocessing.features(examples, out=features)
         else:

@@ -1,7 +1,7 @@
 """A minibatch's gradient on several threads, each with a part of the rows and one BLAS thread.
 
 For networks with convolutions, whose step is as much copying and comparing as multiplying. Fully connected networks are
-faster with one thread of ours and BLAS' own threads (the README's "What was tried" has the figures).
+faster with one thread of ours and BLAS' own threads (`make bench-alternatives` compares the two).
 """
 
 from collections.abc import Callable, Sequence

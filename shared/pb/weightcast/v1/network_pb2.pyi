@@ -300,6 +300,7 @@ class Preprocessing(_message.Message):
     LABEL_ENCODING_FIELD_NUMBER: _builtins.int
     FEATURE_MEANS_FIELD_NUMBER: _builtins.int
     FEATURE_DEVIATIONS_FIELD_NUMBER: _builtins.int
+    FEATURE_NAMES_FIELD_NUMBER: _builtins.int
     uint8_scale: _builtins.float
     """A UINT8 element is multiplied by this to give the feature value, e.g. 1/255."""
     feature_min: _builtins.float
@@ -324,6 +325,10 @@ class Preprocessing(_message.Message):
     def feature_deviations(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """The standard deviation of each feature over the training split, 1 where it was 0. As long as feature_means."""
 
+    @_builtins.property
+    def feature_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The names of a table's columns, in the order of the features. Empty where there are none."""
+
     def __init__(
         self,
         *,
@@ -334,10 +339,11 @@ class Preprocessing(_message.Message):
         label_encoding: Global___LabelEncoding.ValueType = ...,
         feature_means: _abc.Iterable[_builtins.float] | None = ...,
         feature_deviations: _abc.Iterable[_builtins.float] | None = ...,
+        feature_names: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["feature_deviations", b"feature_deviations", "feature_max", b"feature_max", "feature_means", b"feature_means", "feature_min", b"feature_min", "input_shape", b"input_shape", "label_encoding", b"label_encoding", "uint8_scale", b"uint8_scale"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["feature_deviations", b"feature_deviations", "feature_max", b"feature_max", "feature_means", b"feature_means", "feature_min", b"feature_min", "feature_names", b"feature_names", "input_shape", b"input_shape", "label_encoding", b"label_encoding", "uint8_scale", b"uint8_scale"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -152,7 +152,8 @@ class TrainerServiceServicer:
     def UploadDataset(self, request_iterator, context):
         """Stores a data set of one's own. The first message names it, the following ones carry the file. Every refusal names
         the row or file within and what to do; then nothing is stored. FAILED_PRECONDITION when the name is taken by other data;
-        the same data again is no error.
+        the same data again is no error. RESOURCE_EXHAUSTED while two uploads are being taken, or when 500 data sets or 4 GiB
+        are stored.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

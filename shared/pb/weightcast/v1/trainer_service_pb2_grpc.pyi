@@ -56,7 +56,8 @@ class TrainerServiceStub:
     UploadDataset: _grpc.StreamUnaryMultiCallable[_trainer_service_pb2.UploadDatasetRequest, _trainer_service_pb2.UploadDatasetResponse]
     """Stores a data set of one's own. The first message names it, the following ones carry the file. Every refusal names
     the row or file within and what to do; then nothing is stored. FAILED_PRECONDITION when the name is taken by other data;
-    the same data again is no error.
+    the same data again is no error. RESOURCE_EXHAUSTED while two uploads are being taken, or when 500 data sets or 4 GiB
+    are stored.
     """
     DeleteDataset: _grpc.UnaryUnaryMultiCallable[_trainer_service_pb2.DeleteDatasetRequest, _trainer_service_pb2.DeleteDatasetResponse]
     """Removes an uploaded data set. Versions trained on it stay. FAILED_PRECONDITION for one that was not uploaded."""
@@ -89,7 +90,8 @@ class TrainerServiceAsyncStub(TrainerServiceStub):
     UploadDataset: _aio.StreamUnaryMultiCallable[_trainer_service_pb2.UploadDatasetRequest, _trainer_service_pb2.UploadDatasetResponse]  # type: ignore[assignment]
     """Stores a data set of one's own. The first message names it, the following ones carry the file. Every refusal names
     the row or file within and what to do; then nothing is stored. FAILED_PRECONDITION when the name is taken by other data;
-    the same data again is no error.
+    the same data again is no error. RESOURCE_EXHAUSTED while two uploads are being taken, or when 500 data sets or 4 GiB
+    are stored.
     """
     DeleteDataset: _aio.UnaryUnaryMultiCallable[_trainer_service_pb2.DeleteDatasetRequest, _trainer_service_pb2.DeleteDatasetResponse]  # type: ignore[assignment]
     """Removes an uploaded data set. Versions trained on it stay. FAILED_PRECONDITION for one that was not uploaded."""
@@ -173,7 +175,8 @@ class TrainerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_trainer_service_pb2.UploadDatasetResponse, _abc.Awaitable[_trainer_service_pb2.UploadDatasetResponse]]:
         """Stores a data set of one's own. The first message names it, the following ones carry the file. Every refusal names
         the row or file within and what to do; then nothing is stored. FAILED_PRECONDITION when the name is taken by other data;
-        the same data again is no error.
+        the same data again is no error. RESOURCE_EXHAUSTED while two uploads are being taken, or when 500 data sets or 4 GiB
+        are stored.
         """
 
     @_abc_1.abstractmethod

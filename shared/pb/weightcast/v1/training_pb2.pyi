@@ -181,7 +181,9 @@ Global___Schedule: _TypeAlias = Schedule  # noqa: Y015
 
 @_typing.final
 class Augmentation(_message.Message):
-    """Random changes to training images, drawn anew each time an image is seen. All 0 means none."""
+    """Random changes to training images, other ones each time an image is seen; a change that was drawn serves up to 16
+    images, never two of one minibatch of usual size. All 0 means none.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -456,6 +458,7 @@ class EpochMetrics(_message.Message):
     VALIDATION_LOSS_FIELD_NUMBER: _builtins.int
     VALIDATION_ACCURACY_FIELD_NUMBER: _builtins.int
     LEARNING_RATE_FIELD_NUMBER: _builtins.int
+    TRAIN_SAMPLE_LOSS_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     """The epoch, counted from 1."""
     train_loss: _builtins.float
@@ -478,6 +481,10 @@ class EpochMetrics(_message.Message):
     """The share of that part classified correctly, 0 to 1. Unset without validation_fraction."""
     learning_rate: _builtins.float
     """The learning rate of the epoch's last update."""
+    train_sample_loss: _builtins.float
+    """Mean cross-entropy over the same sample as train_accuracy, in nats: to be compared with test_loss, which train_loss
+    cannot be where it is another loss, smoothed, or of augmented images.
+    """
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
         """How long the epoch took, evaluation included."""
@@ -495,10 +502,11 @@ class EpochMetrics(_message.Message):
         validation_loss: _builtins.float | None = ...,
         validation_accuracy: _builtins.float | None = ...,
         learning_rate: _builtins.float = ...,
+        train_sample_loss: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_validation_accuracy", b"_validation_accuracy", "_validation_loss", b"_validation_loss", "duration", b"duration", "validation_accuracy", b"validation_accuracy", "validation_loss", b"validation_loss"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_validation_accuracy", b"_validation_accuracy", "_validation_loss", b"_validation_loss", "duration", b"duration", "epoch", b"epoch", "learning_rate", b"learning_rate", "samples_per_second", b"samples_per_second", "test_accuracy", b"test_accuracy", "test_loss", b"test_loss", "train_accuracy", b"train_accuracy", "train_loss", b"train_loss", "validation_accuracy", b"validation_accuracy", "validation_loss", b"validation_loss"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_validation_accuracy", b"_validation_accuracy", "_validation_loss", b"_validation_loss", "duration", b"duration", "epoch", b"epoch", "learning_rate", b"learning_rate", "samples_per_second", b"samples_per_second", "test_accuracy", b"test_accuracy", "test_loss", b"test_loss", "train_accuracy", b"train_accuracy", "train_loss", b"train_loss", "train_sample_loss", b"train_sample_loss", "validation_accuracy", b"validation_accuracy", "validation_loss", b"validation_loss"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__validation_accuracy: _TypeAlias = _typing.Literal["validation_accuracy"]  # noqa: Y015
     _WhichOneofArgType__validation_accuracy: _TypeAlias = _typing.Literal["_validation_accuracy", b"_validation_accuracy"]  # noqa: Y015
@@ -645,7 +653,9 @@ class TrainingJob(_message.Message):
     Empty unless SUCCEEDED.
     """
     dataset_digest: _builtins.str
-    """SHA-256 of the data set it learned from, lower-case hex. Empty unless SUCCEEDED."""
+    """SHA-256 of the data set it learns from, lower-case hex. For an upload it is set from the beginning, and the job fails
+    if other data has taken the name when it runs; else it is empty unless SUCCEEDED.
+    """
     @_builtins.property
     def spec(self) -> Global___TrainingSpec:
         """The spec with every default filled in."""
