@@ -27,7 +27,7 @@ EPOCHS, STEPS, CLASSES = 4, 5, 10
 BATCH_ROWS = (32, 32, 32, 32, 19)  # of an epoch; the last minibatch is shorter, as in training
 IMAGE = (12, 12)
 # Both round each sum of float32 in an order of their own, and RMSprop's first step makes the least gradient as large as
-# any other. Losses were seen to differ by at most 7e-7 of themselves with OpenBLAS' AVX-512 kernels, and 1.2e-5 with AVX2.
+# any other. Losses were seen to differ by 7e-7 of themselves with AVX-512 kernels of OpenBLAS, by 1.2e-5 with AVX2.
 TOLERANCE = 2e-5
 LEAST_CHANGE = 5e-3
 
