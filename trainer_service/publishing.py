@@ -74,14 +74,17 @@ def library_versions(threads: int) -> dict[str, str]:
         "blas kernel": running_kernel(),
         "threads": str(threads),
         "instructions": " ".join(np.show_config(mode="dicts")["SIMD Extensions"]["found"]),
-        "weightcast": f"{version('weightcast')}, source {source_digest()}",
+        "weightcast source": source_digest(),
         **{name: version(name) for name in LIBRARIES},
     }
 
 
 @cache
 def source_digest() -> str:
-    """The first digits of a SHA-256 over the source of what trains: two builds of one version may differ."""
+    """The first digits of a SHA-256 over the source of what trains: two builds of one version may differ.
+
+    A container runs the source as it is, so there is no installed version to ask for.
+    """
     digest = hashlib.sha256()
     for package in OWN_PACKAGES:
         folder = Path(package.__path__[0])

@@ -125,5 +125,5 @@ def test_what_the_weights_depend_on_is_named() -> None:
     versions = library_versions(2)
     assert {"python", "machine", "instructions", "numpy", "blas", "blas kernel", "threads"} <= versions.keys()
     assert versions["threads"] == "2"
-    assert re.fullmatch(r"\S+, source [0-9a-f]{12}", versions["weightcast"])
+    assert re.fullmatch("[0-9a-f]{12}", versions["weightcast source"])
     assert all(versions.values())
