@@ -50,8 +50,8 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if mirror.cut_after is not None:
             body, mirror.cut_after = body[: mirror.cut_after], None
+        mirror.bytes_sent += len(body)  # before they go: whoever has them all may ask at once
         self.wfile.write(body)
-        mirror.bytes_sent += len(body)
 
     def log_message(self, *_: object) -> None:
         """Says nothing."""
