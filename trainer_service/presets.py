@@ -16,7 +16,7 @@ from shared.training_spec import MAX_SEED, NO_AUGMENTATION, TrainingSpec
 DEFAULT = "mlp"
 MNIST_SIDE = 28
 LARGEST_BATCH_SIZE, UNKNOWN_BATCH_SIZE, SMALLEST_BATCH_SIZE, STEPS_AN_EPOCH = 128, 32, 8, 50
-# Where the optimizer is not the preset's, its learning rate is not either.
+# Every preset trains with Adam, by a learning rate of its own; another optimizer takes the one here.
 LEARNING_RATES = {Optimizer.SGD: 0.1, Optimizer.ADAM: 0.001, Optimizer.RMSPROP: 0.001, Optimizer.ADAMW: 0.001}
 RELU = Activation.RELU
 ONE_CYCLE = Schedule(ScheduleKind.ONE_CYCLE)
@@ -85,10 +85,8 @@ def spec_of(
     fields: dict[str, Any] = {"seed": secrets.randbelow(MAX_SEED), **PRESETS[name]}
     fields["augmentation"] = augmentation_for(input_shape, fields["augmentation"])
     fields["batch_size"] = min(fields.get("batch_size", LARGEST_BATCH_SIZE), batch_size_for(train_size))
-    if "optimizer" in given and given["optimizer"] is not fields.get("optimizer", TrainingSpec.optimizer):
+    if given.get("optimizer", TrainingSpec.optimizer) is not TrainingSpec.optimizer:
         fields["learning_rate"] = LEARNING_RATES[given["optimizer"]]
-        fields.pop("momentum", None)
-        fields.pop("nesterov", None)
     spec = TrainingSpec(model=request.model, dataset=request.dataset, preset=name, **{**fields, **given})
     if "batch_size" not in given and input_shape is not None:
         spec = replace(

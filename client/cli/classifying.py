@@ -14,6 +14,7 @@ from rich.table import Table
 
 from client.cli.confusion import confusion_table, counts_of
 from client.cli.csv_rows import rows_of
+from client.cli.dataset_view import IMAGE_DIMENSIONS
 from client.cli.models import selector
 from client.cli.options import (
     INFERENCE,
@@ -33,7 +34,6 @@ from client.trainer_client import TrainerClient
 BATCH_ROWS = 500
 BATCH_BYTES = 8 * 2**20
 WIDEST_IMAGE = 40
-IMAGE_DIMENSIONS = (2, 3)
 FEW = 3
 Examples = npt.NDArray[np.uint8 | np.float32]
 

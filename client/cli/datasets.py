@@ -19,20 +19,14 @@ from client.cli.options import (
     print_json,
     print_messages,
 )
-from client.dataset_client import format_of
+from client.dataset_client import FORMATS, format_of
 from client.trainer_client import TrainerClient
 from shared.pb.weightcast.v1 import dataset_pb2
-from shared.pb.weightcast.v1 import trainer_service_pb2 as pb
 
 datasets = typer.Typer(help="Lists, shows, adds and removes data sets.", no_args_is_help=True)
 
 DOWNLOAD_SECONDS = 600.0
 SAMPLES_READ = 200
-FORMATS = {
-    "npz": pb.DATASET_FORMAT_NPZ,
-    "csv": pb.DATASET_FORMAT_CSV,
-    "zip": pb.DATASET_FORMAT_IMAGE_ZIP,
-}
 DatasetName = Annotated[str, typer.Argument(help="The data set's name.", metavar="NAME")]
 
 
@@ -81,7 +75,7 @@ def add_dataset(
 ) -> None:
     """Uploads a data set of your own; the same again is no error, other data under a taken name is one."""
     try:
-        kind = FORMATS[file_format] if file_format else format_of(file)
+        kind = FORMATS[f".{file_format}"] if file_format else format_of(file)
     except ValueError:
         raise typer.BadParameter(
             f"got {file.name!r}, whose suffix is not .npz, .csv or .zip; say the kind with --format", param_hint="FILE"

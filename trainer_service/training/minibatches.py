@@ -22,7 +22,7 @@ from trainer_service.training.losses import fill_targets
 
 @dataclass(frozen=True, eq=False)
 class Minibatch:
-    """Features (rows, input_size) and targets (rows, classes), valid until the next but one."""
+    """Features (rows, input_size) and targets (rows, classes), valid until the next one is asked for."""
 
     features: FloatArray
     targets: FloatArray
