@@ -56,6 +56,12 @@ class WrongStateError(WeightcastError):
     reason = "WRONG_STATE"
 
 
+class ConflictError(WeightcastError):
+    """Somebody else changed the thing since the caller read it; read it again and decide anew."""
+
+    reason = "CONFLICT"
+
+
 class SnapshotRejectedError(WrongStateError):
     """A stored snapshot that must not be served; the reason says what is wrong with it."""
 

@@ -19,6 +19,7 @@ from grpc_status import rpc_status
 
 from shared.errors import (
     CapacityError,
+    ConflictError,
     InvalidInputError,
     NotFoundError,
     UnavailableError,
@@ -33,6 +34,7 @@ CODES: dict[type[Exception], int] = {
     InvalidInputError: code_pb2.INVALID_ARGUMENT,
     NotFoundError: code_pb2.NOT_FOUND,
     WrongStateError: code_pb2.FAILED_PRECONDITION,
+    ConflictError: code_pb2.ABORTED,
     CapacityError: code_pb2.RESOURCE_EXHAUSTED,
     UnavailableError: code_pb2.UNAVAILABLE,
 }

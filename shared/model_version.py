@@ -3,11 +3,14 @@
 A snapshot is the version's stored form; `shared.snapshot_codec` turns one into the other.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
+from enum import Enum
 
 from shared.network import Architecture, FloatArray, Network
 from shared.preprocessing import Preprocessing, Rows
+from shared.recipe import Promotion
 from shared.training_spec import EpochMetrics, TrainingSpec
 
 LIVE = "live"
@@ -102,6 +105,52 @@ class VersionRef:
     digest: str
 
 
+class PromotionOutcome(Enum):
+    """Whether a version went live when it was published, or why it did not."""
+
+    PROMOTED = "promoted"
+    NOT_BETTER = "not_better"
+    NOT_COMPARABLE = "not_comparable"
+    MANUAL = "manual"
+    HELD = "held"
+
+
+@dataclass(frozen=True)
+class PromotionVerdict:
+    """What was decided about a version when it was published, and by what.
+
+    Attributes:
+        outcome: the decision.
+        promotion: the policy it was decided by.
+        accuracy: the new version's on the job's test split, 0 to 1.
+        live_version: the version that was live then; 0 means none.
+        live_accuracy: that version's on the same test split; None where it was not evaluated.
+    """
+
+    outcome: PromotionOutcome
+    promotion: Promotion
+    accuracy: float
+    live_version: int = 0
+    live_accuracy: float | None = None
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What a training job published, and the verdict on it; None where an earlier build published it."""
+
+    ref: VersionRef
+    verdict: PromotionVerdict | None
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """What people wrote about a version; the only thing about it that may change."""
+
+    notes: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    pinned: bool = False
+
+
 @dataclass(frozen=True)
 class PublishedVersion:
     """A version in the store."""
@@ -112,16 +161,69 @@ class PublishedVersion:
     weights_size_bytes: int
     snapshot: StoredSnapshot
     aliases: tuple[str, ...] = ()
+    verdict: PromotionVerdict | None = None
+    annotations: Annotations = Annotations()
+
+
+@dataclass(frozen=True)
+class VersionFilter:
+    """Which versions to list; what is left empty does not matter, and a label's empty value means any."""
+
+    labels: Mapping[str, str] = field(default_factory=dict)
+    dataset: str = ""
+    training_job_id: str = ""
+    pinned: bool | None = None
+
+
+@dataclass(frozen=True)
+class Alias:
+    """A name that points to a version; `etag` changes whenever it is pointed anew, and is empty for `latest`."""
+
+    name: str
+    version: int
+    etag: str
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Why new versions of a model do not go live by themselves."""
+
+    actor: str
+    reason: str
+    create_time: datetime
+
+
+class Cause(Enum):
+    """What made a version live."""
+
+    PUBLISHED = "published"
+    PROMOTED = "promoted"
+    ROLLED_BACK = "rolled_back"
+
+
+@dataclass(frozen=True)
+class LiveChange:
+    """One change of what is live; a `previous_version` of 0 means that none was."""
+
+    version: int
+    previous_version: int
+    change_time: datetime
+    cause: Cause
+    actor: str
+    reason: str
 
 
 @dataclass(frozen=True)
 class ModelSummary:
-    """A named line of versions. A `live_version` of 0 means that none is."""
+    """A named line of versions. A version of 0 means that there is none."""
 
     name: str
     latest_version: int
     live_version: int
     version_count: int
+    aliases: tuple[Alias, ...] = ()
+    previous_version: int = 0
+    hold: Hold | None = None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The words of a training recipe: optimizers, losses, initialisations, schedules, augmentation, each with its limits.
+"""The words of a training recipe: optimizers, losses, initialisations, schedules, augmentation, promotion, with limits.
 
 `shared.training_spec` puts them together; field meanings are those of `weightcast.v1.TrainingSpec`.
 """
@@ -118,3 +118,26 @@ class Augmentation:
         ):
             if violation := limits.violation(f"spec.augmentation.{name}", value):
                 yield violation
+
+
+class PromotionPolicy(Enum):
+    """What decides whether a version goes live when it is published."""
+
+    ALWAYS = "always"
+    IF_BETTER = "if_better"
+    MANUAL = "manual"
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """Whether a version goes live; `margin` is by how much its accuracy must be higher, for IF_BETTER."""
+
+    policy: PromotionPolicy = PromotionPolicy.ALWAYS
+    margin: float = 0.0
+
+    def violations(self) -> Iterator[FieldViolation]:
+        """What is out of range, or says nothing."""
+        if violation := Range(0, 1).violation("spec.promotion.margin", self.margin):
+            yield violation
+        elif self.margin and self.policy is not PromotionPolicy.IF_BETTER:
+            yield FieldViolation("spec.promotion.margin", f"only POLICY_IF_BETTER takes one, not {self.policy.name}")

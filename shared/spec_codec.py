@@ -6,7 +6,16 @@ from shared.layers import Activation, Dense
 from shared.network_codec import layer_from_proto, layer_to_proto
 from shared.pb.weightcast.v1 import training_pb2 as pb
 from shared.proto_values import duration, key_of
-from shared.recipe import Augmentation, Initialization, Loss, Optimizer, Schedule, ScheduleKind
+from shared.recipe import (
+    Augmentation,
+    Initialization,
+    Loss,
+    Optimizer,
+    Promotion,
+    PromotionPolicy,
+    Schedule,
+    ScheduleKind,
+)
 from shared.training_spec import EpochMetrics, TrainingSpec
 
 OPTIMIZERS = {
@@ -30,6 +39,11 @@ SCHEDULES = {
     ScheduleKind.STEP: pb.Schedule.KIND_STEP,
     ScheduleKind.COSINE: pb.Schedule.KIND_COSINE,
     ScheduleKind.ONE_CYCLE: pb.Schedule.KIND_ONE_CYCLE,
+}
+POLICIES = {
+    PromotionPolicy.ALWAYS: pb.Promotion.POLICY_ALWAYS,
+    PromotionPolicy.IF_BETTER: pb.Promotion.POLICY_IF_BETTER,
+    PromotionPolicy.MANUAL: pb.Promotion.POLICY_MANUAL,
 }
 # Fields that are the same word and the same number on both sides, whose presence says whether they were given.
 NUMBERS = (
@@ -55,6 +69,8 @@ def spec_to_proto(spec: TrainingSpec) -> pb.TrainingSpec:
         initialization=INITIALIZATIONS[spec.initialization],
         schedule=schedule_to_proto(spec.schedule),
         augmentation=augmentation_to_proto(spec.augmentation),
+        promotion=promotion_to_proto(spec.promotion),
+        parent=str(spec.parent) if spec.parent else "",
         **{name: getattr(spec, name) for name in NUMBERS},
     )
 
@@ -78,6 +94,8 @@ def spec_from_proto(proto: pb.TrainingSpec) -> TrainingSpec:
         initialization=key_of(INITIALIZATIONS, proto.initialization or pb.INITIALIZATION_HE, "initialization"),
         schedule=schedule_from_proto(proto.schedule),
         augmentation=augmentation_from_proto(proto.augmentation),
+        promotion=promotion_from_proto(proto.promotion),
+        parent=int(proto.parent or 0),
         **given_numbers(proto),
     )
 
@@ -128,6 +146,17 @@ def augmentation_from_proto(proto: pb.Augmentation) -> Augmentation:
         elastic_strength=proto.elastic_strength,
         elastic_smoothing=proto.elastic_smoothing or Augmentation().elastic_smoothing,
     )
+
+
+def promotion_to_proto(promotion: Promotion) -> pb.Promotion:
+    """A promotion as a message."""
+    return pb.Promotion(policy=POLICIES[promotion.policy], margin=promotion.margin)
+
+
+def promotion_from_proto(proto: pb.Promotion) -> Promotion:
+    """A promotion from a message; no policy means the default, as the contract says. ValueError for an unknown one."""
+    policy = key_of(POLICIES, proto.policy, "policy") if proto.policy else Promotion().policy
+    return Promotion(policy, proto.margin)
 
 
 def epoch_to_proto(metrics: EpochMetrics) -> pb.EpochMetrics:

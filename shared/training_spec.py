@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from shared.errors import FieldViolation, InvalidInputError
 from shared.layers import Activation, Conv2D, Dense, Dropout, Layer, MaxPool2D, Shape
 from shared.network import Architecture
-from shared.recipe import MAX_EPOCHS, Augmentation, Initialization, Loss, Optimizer, Range, Schedule
+from shared.recipe import MAX_EPOCHS, Augmentation, Initialization, Loss, Optimizer, Promotion, Range, Schedule
 
-CONSTANT, NO_AUGMENTATION = Schedule(), Augmentation()
+CONSTANT, NO_AUGMENTATION, PROMOTED = Schedule(), Augmentation(), Promotion()
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 MAX_LAYERS = 32
 MAX_UNITS = 8192
@@ -43,7 +43,7 @@ LIMITS = {
 class TrainingSpec:
     """What to train, on what, and how. Field meanings and limits are those of `weightcast.v1.TrainingSpec`.
 
-    `layers` are the hidden ones; a dense layer with a unit for each class follows them.
+    `layers` are the hidden ones; a dense layer with a unit for each class follows them. A `parent` of 0 means none.
     """
 
     model: str
@@ -68,6 +68,8 @@ class TrainingSpec:
     ema_decay: float = 0.0
     augmentation: Augmentation = NO_AUGMENTATION
     publish: bool = True
+    promotion: Promotion = PROMOTED
+    parent: int = 0
 
     def architecture(self, input_shape: Shape, class_count: int) -> Architecture:
         """The network for examples of this shape; ValueError if the layers do not fit them or each other."""
@@ -97,6 +99,7 @@ class TrainingSpec:
             yield FieldViolation("spec.seed", f"got {self.seed}, expected 0 to {MAX_SEED}")
         yield from self.schedule.violations()
         yield from self.augmentation.violations()
+        yield from self.promotion.violations()
         yield from self._contradictions(input_shape)
         bad_layers = list(layer_violations(self.layers))
         yield from bad_layers or self._network_violations(input_shape, class_count)

@@ -21,7 +21,16 @@ from shared.network_codec import (
 )
 from shared.pb.weightcast.v1 import network_pb2, training_pb2
 from shared.preprocessing import Preprocessing, Standardisation
-from shared.recipe import Augmentation, Initialization, Loss, Optimizer, Schedule, ScheduleKind
+from shared.recipe import (
+    Augmentation,
+    Initialization,
+    Loss,
+    Optimizer,
+    Promotion,
+    PromotionPolicy,
+    Schedule,
+    ScheduleKind,
+)
 from shared.spec_codec import epoch_from_proto, epoch_to_proto, spec_from_proto, spec_to_proto
 from shared.training_spec import EpochMetrics, TrainingSpec
 
@@ -104,6 +113,8 @@ def test_no_field_of_a_spec_is_forgotten() -> None:
         ema_decay=0.5,
         augmentation=Augmentation(1, 2, 0.25, 4, 5),
         publish=False,
+        promotion=Promotion(PromotionPolicy.IF_BETTER, 0.25),
+        parent=3,
     )
     plain = TrainingSpec(model="", dataset="", seed=0)
     decoded = spec_from_proto(spec_to_proto(spec))

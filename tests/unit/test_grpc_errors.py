@@ -20,6 +20,7 @@ CODES = {
     errors.NotFoundError: code_pb2.NOT_FOUND,
     errors.WrongStateError: code_pb2.FAILED_PRECONDITION,
     errors.SnapshotRejectedError: code_pb2.FAILED_PRECONDITION,
+    errors.ConflictError: code_pb2.ABORTED,
     errors.CapacityError: code_pb2.RESOURCE_EXHAUSTED,
     errors.UnavailableError: code_pb2.UNAVAILABLE,
     errors.StoreUnavailableError: code_pb2.UNAVAILABLE,

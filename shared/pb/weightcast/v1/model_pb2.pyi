@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from shared.pb.weightcast.v1 import network_pb2 as _network_pb2
 from shared.pb.weightcast.v1 import tensor_pb2 as _tensor_pb2
 from shared.pb.weightcast.v1 import training_pb2 as _training_pb2
@@ -269,6 +270,26 @@ class ModelVersion(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     MODEL_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
@@ -276,6 +297,10 @@ class ModelVersion(_message.Message):
     MANIFEST_FIELD_NUMBER: _builtins.int
     ALIASES_FIELD_NUMBER: _builtins.int
     WEIGHTS_SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    PROMOTION_FIELD_NUMBER: _builtins.int
+    NOTES_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    PINNED_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model's name."""
     version: _builtins.int
@@ -284,6 +309,10 @@ class ModelVersion(_message.Message):
     """SHA-256 over the stored manifest and weights, lower-case hex."""
     weights_size_bytes: _builtins.int
     """The size of its safetensors file, in bytes."""
+    notes: _builtins.str
+    """What people wrote about it."""
+    pinned: _builtins.bool
+    """Whether it is kept whatever its age. A pinned version cannot be deleted."""
     @_builtins.property
     def publish_time(self) -> _timestamp_pb2.Timestamp:
         """When it was published."""
@@ -296,6 +325,14 @@ class ModelVersion(_message.Message):
     def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The aliases that point to it now, sorted."""
 
+    @_builtins.property
+    def promotion(self) -> _training_pb2.PromotionVerdict:
+        """Whether it went live when it was published, and why."""
+
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Names and values that people gave it."""
+
     def __init__(
         self,
         *,
@@ -306,14 +343,153 @@ class ModelVersion(_message.Message):
         manifest: Global___Manifest | None = ...,
         aliases: _abc.Iterable[_builtins.str] | None = ...,
         weights_size_bytes: _builtins.int = ...,
+        promotion: _training_pb2.PromotionVerdict | None = ...,
+        notes: _builtins.str = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        pinned: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["manifest", b"manifest", "publish_time", b"publish_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["manifest", b"manifest", "promotion", b"promotion", "publish_time", b"publish_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "digest", b"digest", "manifest", b"manifest", "model", b"model", "publish_time", b"publish_time", "version", b"version", "weights_size_bytes", b"weights_size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "digest", b"digest", "labels", b"labels", "manifest", b"manifest", "model", b"model", "notes", b"notes", "pinned", b"pinned", "promotion", b"promotion", "publish_time", b"publish_time", "version", b"version", "weights_size_bytes", b"weights_size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ModelVersion: _TypeAlias = ModelVersion  # noqa: Y015
+
+@_typing.final
+class ModelAlias(_message.Message):
+    """A name that points to a version."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALIAS_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    alias: _builtins.str
+    """The name: "live", "latest" or one of the operator's."""
+    version: _builtins.int
+    """The version it points to."""
+    etag: _builtins.str
+    """Changes whenever the alias is pointed anew; give it back to change the alias only if nobody else did. Empty for
+    "latest", which belongs to the store.
+    """
+    def __init__(
+        self,
+        *,
+        alias: _builtins.str = ...,
+        version: _builtins.int = ...,
+        etag: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "etag", b"etag", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelAlias: _TypeAlias = ModelAlias  # noqa: Y015
+
+@_typing.final
+class ModelHold(_message.Message):
+    """Why new versions do not go live by themselves."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    actor: _builtins.str
+    """Who put it."""
+    reason: _builtins.str
+    """Why."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        actor: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "create_time", b"create_time", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelHold: _TypeAlias = ModelHold  # noqa: Y015
+
+@_typing.final
+class LiveChange(_message.Message):
+    """One change of what is live."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Cause:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _CauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[LiveChange._Cause.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        CAUSE_UNSPECIFIED: LiveChange._Cause.ValueType  # 0
+        """Not set; never returned."""
+        CAUSE_PUBLISHED: LiveChange._Cause.ValueType  # 1
+        """A job published the version."""
+        CAUSE_PROMOTED: LiveChange._Cause.ValueType  # 2
+        """PromoteModelVersion, or SetModelAlias of "live"."""
+        CAUSE_ROLLED_BACK: LiveChange._Cause.ValueType  # 3
+        """RollbackModel."""
+
+    class Cause(_Cause, metaclass=_CauseEnumTypeWrapper):
+        """What caused it."""
+
+    CAUSE_UNSPECIFIED: LiveChange.Cause.ValueType  # 0
+    """Not set; never returned."""
+    CAUSE_PUBLISHED: LiveChange.Cause.ValueType  # 1
+    """A job published the version."""
+    CAUSE_PROMOTED: LiveChange.Cause.ValueType  # 2
+    """PromoteModelVersion, or SetModelAlias of "live"."""
+    CAUSE_ROLLED_BACK: LiveChange.Cause.ValueType  # 3
+    """RollbackModel."""
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    PREVIOUS_VERSION_FIELD_NUMBER: _builtins.int
+    CHANGE_TIME_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """The version that went live."""
+    previous_version: _builtins.int
+    """The version that was live before. 0 means none."""
+    cause: Global___LiveChange.Cause.ValueType
+    """What caused it."""
+    actor: _builtins.str
+    """Who: what the caller called itself, or the job that published."""
+    reason: _builtins.str
+    """Why, in the caller's words."""
+    @_builtins.property
+    def change_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        previous_version: _builtins.int = ...,
+        change_time: _timestamp_pb2.Timestamp | None = ...,
+        cause: Global___LiveChange.Cause.ValueType = ...,
+        actor: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change_time", b"change_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "cause", b"cause", "change_time", b"change_time", "previous_version", b"previous_version", "reason", b"reason", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LiveChange: _TypeAlias = LiveChange  # noqa: Y015
 
 @_typing.final
 class Model(_message.Message):
@@ -325,6 +501,9 @@ class Model(_message.Message):
     LATEST_VERSION_FIELD_NUMBER: _builtins.int
     LIVE_VERSION_FIELD_NUMBER: _builtins.int
     VERSION_COUNT_FIELD_NUMBER: _builtins.int
+    ALIASES_FIELD_NUMBER: _builtins.int
+    PREVIOUS_VERSION_FIELD_NUMBER: _builtins.int
+    HOLD_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The model's name."""
     latest_version: _builtins.int
@@ -333,6 +512,16 @@ class Model(_message.Message):
     """The version served when a request names none. 0 means none yet."""
     version_count: _builtins.int
     """How many versions are stored."""
+    previous_version: _builtins.int
+    """The version that RollbackModel would make live. 0 means none."""
+    @_builtins.property
+    def aliases(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelAlias]:
+        """Every alias, by name."""
+
+    @_builtins.property
+    def hold(self) -> Global___ModelHold:
+        """Why new versions do not go live by themselves. Unset where they do."""
+
     def __init__(
         self,
         *,
@@ -340,10 +529,13 @@ class Model(_message.Message):
         latest_version: _builtins.int = ...,
         live_version: _builtins.int = ...,
         version_count: _builtins.int = ...,
+        aliases: _abc.Iterable[Global___ModelAlias] | None = ...,
+        previous_version: _builtins.int = ...,
+        hold: Global___ModelHold | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["hold", b"hold"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["latest_version", b"latest_version", "live_version", b"live_version", "name", b"name", "version_count", b"version_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "hold", b"hold", "latest_version", b"latest_version", "live_version", b"live_version", "name", b"name", "previous_version", b"previous_version", "version_count", b"version_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -22,56 +22,83 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from shared.pb.weightcast.v1 import model_pb2 as weightcast_dot_v1_dot_model__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*weightcast/v1/model_registry_service.proto\x12\rweightcast.v1\x1a\x19weightcast/v1/model.proto\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"S\n\x12ListModelsResponse\x12$\n\x06models\x18\x01 \x03(\x0b\x32\x14.weightcast.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\" \n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"7\n\x10GetModelResponse\x12#\n\x05model\x18\x01 \x01(\x0b\x32\x14.weightcast.v1.Model\"P\n\x18ListModelVersionsRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"c\n\x19ListModelVersionsResponse\x12-\n\x08versions\x18\x01 \x03(\x0b\x32\x1b.weightcast.v1.ModelVersion\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"W\n\x16GetModelVersionRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\x07version\x18\x02 \x01(\x03H\x00\x12\x0f\n\x05\x61lias\x18\x03 \x01(\tH\x00\x42\n\n\x08selector\"G\n\x17GetModelVersionResponse\x12,\n\x07version\x18\x01 \x01(\x0b\x32\x1b.weightcast.v1.ModelVersion\"<\n\x1aPromoteModelVersionRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\"B\n\x1bPromoteModelVersionResponse\x12#\n\x05model\x18\x01 \x01(\x0b\x32\x14.weightcast.v1.Model\"%\n\x14RollbackModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"<\n\x15RollbackModelResponse\x12#\n\x05model\x18\x01 \x01(\x0b\x32\x14.weightcast.v1.Model\"S\n\x14SetModelAliasRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05\x61lias\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x0c\n\x04\x65tag\x18\x04 \x01(\t\"%\n\x15SetModelAliasResponse\x12\x0c\n\x04\x65tag\x18\x01 \x01(\t\";\n\x19\x44\x65leteModelVersionRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\"\x1c\n\x1a\x44\x65leteModelVersionResponse\"\x8b\x01\n\x1b\x44ownloadModelVersionRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\x07version\x18\x02 \x01(\x03H\x00\x12\x0f\n\x05\x61lias\x18\x03 \x01(\tH\x00\x12-\n\x06\x66ormat\x18\x04 \x01(\x0e\x32\x1d.weightcast.v1.DownloadFormatB\n\n\x08selector\"t\n\x1c\x44ownloadModelVersionResponse\x12;\n\x06header\x18\x01 \x01(\x0b\x32).weightcast.v1.DownloadModelVersionHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"\x81\x01\n\x1a\x44ownloadModelVersionHeader\x12,\n\x07version\x18\x01 \x01(\x0b\x32\x1b.weightcast.v1.ModelVersion\x12\x11\n\tfile_name\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x0e\n\x06sha256\x18\x04 \x01(\t*l\n\x0e\x44ownloadFormat\x12\x1f\n\x1b\x44OWNLOAD_FORMAT_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x44OWNLOAD_FORMAT_SAFETENSORS\x10\x01\x12\x18\n\x14\x44OWNLOAD_FORMAT_ONNX\x10\x02\x32\x84\x07\n\x14ModelRegistryService\x12Q\n\nListModels\x12 .weightcast.v1.ListModelsRequest\x1a!.weightcast.v1.ListModelsResponse\x12K\n\x08GetModel\x12\x1e.weightcast.v1.GetModelRequest\x1a\x1f.weightcast.v1.GetModelResponse\x12\x66\n\x11ListModelVersions\x12\'.weightcast.v1.ListModelVersionsRequest\x1a(.weightcast.v1.ListModelVersionsResponse\x12`\n\x0fGetModelVersion\x12%.weightcast.v1.GetModelVersionRequest\x1a&.weightcast.v1.GetModelVersionResponse\x12l\n\x13PromoteModelVersion\x12).weightcast.v1.PromoteModelVersionRequest\x1a*.weightcast.v1.PromoteModelVersionResponse\x12Z\n\rRollbackModel\x12#.weightcast.v1.RollbackModelRequest\x1a$.weightcast.v1.RollbackModelResponse\x12Z\n\rSetModelAlias\x12#.weightcast.v1.SetModelAliasRequest\x1a$.weightcast.v1.SetModelAliasResponse\x12i\n\x12\x44\x65leteModelVersion\x12(.weightcast.v1.DeleteModelVersionRequest\x1a).weightcast.v1.DeleteModelVersionResponse\x12q\n\x14\x44ownloadModelVersion\x12*.weightcast.v1.DownloadModelVersionRequest\x1a+.weightcast.v1.DownloadModelVersionResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*weightcast/v1/model_registry_service.proto\x12\rweightcast.v1\x1a google/protobuf/field_mask.proto\x1a\x19weightcast/v1/model.proto\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"S\n\x12ListModelsResponse\x12$\n\x06models\x18\x01 \x03(\x0b\x32\x14.weightcast.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\" \n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"7\n\x10GetModelResponse\x12#\n\x05model\x18\x01 \x01(\x0b\x32\x14.weightcast.v1.Model\"~\n\x18ListModelVersionsRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12,\n\x06\x66ilter\x18\x04 \x01(\x0b\x32\x1c.weightcast.v1.VersionFilter\"\xc2\x01\n\rVersionFilter\x12\x38\n\x06labels\x18\x01 \x03(\x0b\x32(.weightcast.v1.VersionFilter.LabelsEntry\x12\x0f\n\x07\x64\x61taset\x18\x02 \x01(\t\x12\x17\n\x0ftraining_job_id\x18\x03 \x01(\t\x12\x13\n\x06pinned\x18\x04 \x01(\x08H\x00\x88\x01\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\t\n\x07_pinned\"c\n\x19ListModelVersionsResponse\x12-\n\x08versions\x18\x01 \x03(\x0b\x32\x1b.weightcast.v1.ModelVersion\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"W\n\x16GetModelVersionRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\x07version\x18\x02 \x01(\x03H\x00\x12\x0f\n\x05\x61lias\x18\x03 \x01(\tH\x00\x42\n\n\x08selector\"G\n\x17GetModelVersionResponse\x12,\n\x07version\x18\x01 \x01(\x0b\x32\x1b.weightcast.v1.ModelVersion\"i\n\x1aPromoteModelVersionRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\"B\n\x1bPromoteModelVersionResponse\x12#\n\x05model\x18\x01 \x01(\x0b\x32\x14.weightcast.v1.Model\"R\n\x14RollbackModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"<\n\x15RollbackModelResponse\x12#\n\x05model\x18\x01 \x01(\x0b\x32\x14.weightcast.v1.Model\"Q\n\x13SetModelHoldRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04held\x18\x02 \x01(\x08\x12\r\n\x05\x61\x63tor\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\";\n\x14SetModelHoldResponse\x12#\n\x05model\x18\x01 \x01(\x0b\x32\x14.weightcast.v1.Model\"b\n\x14SetModelAliasRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05\x61lias\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x0c\n\x04\x65tag\x18\x04 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x05 \x01(\t\"%\n\x15SetModelAliasResponse\x12\x0c\n\x04\x65tag\x18\x01 \x01(\t\"N\n\x16ListLiveChangesRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"^\n\x17ListLiveChangesResponse\x12*\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x19.weightcast.v1.LiveChange\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x80\x02\n\x19UpdateModelVersionRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12/\n\x0bupdate_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\r\n\x05notes\x18\x04 \x01(\t\x12\x44\n\x06labels\x18\x05 \x03(\x0b\x32\x34.weightcast.v1.UpdateModelVersionRequest.LabelsEntry\x12\x0e\n\x06pinned\x18\x06 \x01(\x08\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"J\n\x1aUpdateModelVersionResponse\x12,\n\x07version\x18\x01 \x01(\x0b\x32\x1b.weightcast.v1.ModelVersion\";\n\x19\x44\x65leteModelVersionRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\"\x1c\n\x1a\x44\x65leteModelVersionResponse\"P\n\x19PruneModelVersionsRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x13\n\x0bkeep_newest\x18\x02 \x01(\x05\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\"V\n\x1aPruneModelVersionsResponse\x12\x10\n\x08versions\x18\x01 \x03(\x03\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\x12\x12\n\nkept_count\x18\x03 \x01(\x03\"\x8b\x01\n\x1b\x44ownloadModelVersionRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\x07version\x18\x02 \x01(\x03H\x00\x12\x0f\n\x05\x61lias\x18\x03 \x01(\tH\x00\x12-\n\x06\x66ormat\x18\x04 \x01(\x0e\x32\x1d.weightcast.v1.DownloadFormatB\n\n\x08selector\"t\n\x1c\x44ownloadModelVersionResponse\x12;\n\x06header\x18\x01 \x01(\x0b\x32).weightcast.v1.DownloadModelVersionHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"\x81\x01\n\x1a\x44ownloadModelVersionHeader\x12,\n\x07version\x18\x01 \x01(\x0b\x32\x1b.weightcast.v1.ModelVersion\x12\x11\n\tfile_name\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x0e\n\x06sha256\x18\x04 \x01(\t*l\n\x0e\x44ownloadFormat\x12\x1f\n\x1b\x44OWNLOAD_FORMAT_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x44OWNLOAD_FORMAT_SAFETENSORS\x10\x01\x12\x18\n\x14\x44OWNLOAD_FORMAT_ONNX\x10\x02\x32\x95\n\n\x14ModelRegistryService\x12Q\n\nListModels\x12 .weightcast.v1.ListModelsRequest\x1a!.weightcast.v1.ListModelsResponse\x12K\n\x08GetModel\x12\x1e.weightcast.v1.GetModelRequest\x1a\x1f.weightcast.v1.GetModelResponse\x12\x66\n\x11ListModelVersions\x12\'.weightcast.v1.ListModelVersionsRequest\x1a(.weightcast.v1.ListModelVersionsResponse\x12`\n\x0fGetModelVersion\x12%.weightcast.v1.GetModelVersionRequest\x1a&.weightcast.v1.GetModelVersionResponse\x12l\n\x13PromoteModelVersion\x12).weightcast.v1.PromoteModelVersionRequest\x1a*.weightcast.v1.PromoteModelVersionResponse\x12Z\n\rRollbackModel\x12#.weightcast.v1.RollbackModelRequest\x1a$.weightcast.v1.RollbackModelResponse\x12W\n\x0cSetModelHold\x12\".weightcast.v1.SetModelHoldRequest\x1a#.weightcast.v1.SetModelHoldResponse\x12Z\n\rSetModelAlias\x12#.weightcast.v1.SetModelAliasRequest\x1a$.weightcast.v1.SetModelAliasResponse\x12`\n\x0fListLiveChanges\x12%.weightcast.v1.ListLiveChangesRequest\x1a&.weightcast.v1.ListLiveChangesResponse\x12i\n\x12UpdateModelVersion\x12(.weightcast.v1.UpdateModelVersionRequest\x1a).weightcast.v1.UpdateModelVersionResponse\x12i\n\x12\x44\x65leteModelVersion\x12(.weightcast.v1.DeleteModelVersionRequest\x1a).weightcast.v1.DeleteModelVersionResponse\x12i\n\x12PruneModelVersions\x12(.weightcast.v1.PruneModelVersionsRequest\x1a).weightcast.v1.PruneModelVersionsResponse\x12q\n\x14\x44ownloadModelVersion\x12*.weightcast.v1.DownloadModelVersionRequest\x1a+.weightcast.v1.DownloadModelVersionResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'weightcast.v1.model_registry_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DOWNLOADFORMAT']._serialized_start=1507
-  _globals['_DOWNLOADFORMAT']._serialized_end=1615
-  _globals['_LISTMODELSREQUEST']._serialized_start=88
-  _globals['_LISTMODELSREQUEST']._serialized_end=146
-  _globals['_LISTMODELSRESPONSE']._serialized_start=148
-  _globals['_LISTMODELSRESPONSE']._serialized_end=231
-  _globals['_GETMODELREQUEST']._serialized_start=233
-  _globals['_GETMODELREQUEST']._serialized_end=265
-  _globals['_GETMODELRESPONSE']._serialized_start=267
-  _globals['_GETMODELRESPONSE']._serialized_end=322
-  _globals['_LISTMODELVERSIONSREQUEST']._serialized_start=324
-  _globals['_LISTMODELVERSIONSREQUEST']._serialized_end=404
-  _globals['_LISTMODELVERSIONSRESPONSE']._serialized_start=406
-  _globals['_LISTMODELVERSIONSRESPONSE']._serialized_end=505
-  _globals['_GETMODELVERSIONREQUEST']._serialized_start=507
-  _globals['_GETMODELVERSIONREQUEST']._serialized_end=594
-  _globals['_GETMODELVERSIONRESPONSE']._serialized_start=596
-  _globals['_GETMODELVERSIONRESPONSE']._serialized_end=667
-  _globals['_PROMOTEMODELVERSIONREQUEST']._serialized_start=669
-  _globals['_PROMOTEMODELVERSIONREQUEST']._serialized_end=729
-  _globals['_PROMOTEMODELVERSIONRESPONSE']._serialized_start=731
-  _globals['_PROMOTEMODELVERSIONRESPONSE']._serialized_end=797
-  _globals['_ROLLBACKMODELREQUEST']._serialized_start=799
-  _globals['_ROLLBACKMODELREQUEST']._serialized_end=836
-  _globals['_ROLLBACKMODELRESPONSE']._serialized_start=838
-  _globals['_ROLLBACKMODELRESPONSE']._serialized_end=898
-  _globals['_SETMODELALIASREQUEST']._serialized_start=900
-  _globals['_SETMODELALIASREQUEST']._serialized_end=983
-  _globals['_SETMODELALIASRESPONSE']._serialized_start=985
-  _globals['_SETMODELALIASRESPONSE']._serialized_end=1022
-  _globals['_DELETEMODELVERSIONREQUEST']._serialized_start=1024
-  _globals['_DELETEMODELVERSIONREQUEST']._serialized_end=1083
-  _globals['_DELETEMODELVERSIONRESPONSE']._serialized_start=1085
-  _globals['_DELETEMODELVERSIONRESPONSE']._serialized_end=1113
-  _globals['_DOWNLOADMODELVERSIONREQUEST']._serialized_start=1116
-  _globals['_DOWNLOADMODELVERSIONREQUEST']._serialized_end=1255
-  _globals['_DOWNLOADMODELVERSIONRESPONSE']._serialized_start=1257
-  _globals['_DOWNLOADMODELVERSIONRESPONSE']._serialized_end=1373
-  _globals['_DOWNLOADMODELVERSIONHEADER']._serialized_start=1376
-  _globals['_DOWNLOADMODELVERSIONHEADER']._serialized_end=1505
-  _globals['_MODELREGISTRYSERVICE']._serialized_start=1618
-  _globals['_MODELREGISTRYSERVICE']._serialized_end=2518
+  _globals['_VERSIONFILTER_LABELSENTRY']._loaded_options = None
+  _globals['_VERSIONFILTER_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_UPDATEMODELVERSIONREQUEST_LABELSENTRY']._loaded_options = None
+  _globals['_UPDATEMODELVERSIONREQUEST_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_DOWNLOADFORMAT']._serialized_start=2714
+  _globals['_DOWNLOADFORMAT']._serialized_end=2822
+  _globals['_LISTMODELSREQUEST']._serialized_start=122
+  _globals['_LISTMODELSREQUEST']._serialized_end=180
+  _globals['_LISTMODELSRESPONSE']._serialized_start=182
+  _globals['_LISTMODELSRESPONSE']._serialized_end=265
+  _globals['_GETMODELREQUEST']._serialized_start=267
+  _globals['_GETMODELREQUEST']._serialized_end=299
+  _globals['_GETMODELRESPONSE']._serialized_start=301
+  _globals['_GETMODELRESPONSE']._serialized_end=356
+  _globals['_LISTMODELVERSIONSREQUEST']._serialized_start=358
+  _globals['_LISTMODELVERSIONSREQUEST']._serialized_end=484
+  _globals['_VERSIONFILTER']._serialized_start=487
+  _globals['_VERSIONFILTER']._serialized_end=681
+  _globals['_VERSIONFILTER_LABELSENTRY']._serialized_start=625
+  _globals['_VERSIONFILTER_LABELSENTRY']._serialized_end=670
+  _globals['_LISTMODELVERSIONSRESPONSE']._serialized_start=683
+  _globals['_LISTMODELVERSIONSRESPONSE']._serialized_end=782
+  _globals['_GETMODELVERSIONREQUEST']._serialized_start=784
+  _globals['_GETMODELVERSIONREQUEST']._serialized_end=871
+  _globals['_GETMODELVERSIONRESPONSE']._serialized_start=873
+  _globals['_GETMODELVERSIONRESPONSE']._serialized_end=944
+  _globals['_PROMOTEMODELVERSIONREQUEST']._serialized_start=946
+  _globals['_PROMOTEMODELVERSIONREQUEST']._serialized_end=1051
+  _globals['_PROMOTEMODELVERSIONRESPONSE']._serialized_start=1053
+  _globals['_PROMOTEMODELVERSIONRESPONSE']._serialized_end=1119
+  _globals['_ROLLBACKMODELREQUEST']._serialized_start=1121
+  _globals['_ROLLBACKMODELREQUEST']._serialized_end=1203
+  _globals['_ROLLBACKMODELRESPONSE']._serialized_start=1205
+  _globals['_ROLLBACKMODELRESPONSE']._serialized_end=1265
+  _globals['_SETMODELHOLDREQUEST']._serialized_start=1267
+  _globals['_SETMODELHOLDREQUEST']._serialized_end=1348
+  _globals['_SETMODELHOLDRESPONSE']._serialized_start=1350
+  _globals['_SETMODELHOLDRESPONSE']._serialized_end=1409
+  _globals['_SETMODELALIASREQUEST']._serialized_start=1411
+  _globals['_SETMODELALIASREQUEST']._serialized_end=1509
+  _globals['_SETMODELALIASRESPONSE']._serialized_start=1511
+  _globals['_SETMODELALIASRESPONSE']._serialized_end=1548
+  _globals['_LISTLIVECHANGESREQUEST']._serialized_start=1550
+  _globals['_LISTLIVECHANGESREQUEST']._serialized_end=1628
+  _globals['_LISTLIVECHANGESRESPONSE']._serialized_start=1630
+  _globals['_LISTLIVECHANGESRESPONSE']._serialized_end=1724
+  _globals['_UPDATEMODELVERSIONREQUEST']._serialized_start=1727
+  _globals['_UPDATEMODELVERSIONREQUEST']._serialized_end=1983
+  _globals['_UPDATEMODELVERSIONREQUEST_LABELSENTRY']._serialized_start=625
+  _globals['_UPDATEMODELVERSIONREQUEST_LABELSENTRY']._serialized_end=670
+  _globals['_UPDATEMODELVERSIONRESPONSE']._serialized_start=1985
+  _globals['_UPDATEMODELVERSIONRESPONSE']._serialized_end=2059
+  _globals['_DELETEMODELVERSIONREQUEST']._serialized_start=2061
+  _globals['_DELETEMODELVERSIONREQUEST']._serialized_end=2120
+  _globals['_DELETEMODELVERSIONRESPONSE']._serialized_start=2122
+  _globals['_DELETEMODELVERSIONRESPONSE']._serialized_end=2150
+  _globals['_PRUNEMODELVERSIONSREQUEST']._serialized_start=2152
+  _globals['_PRUNEMODELVERSIONSREQUEST']._serialized_end=2232
+  _globals['_PRUNEMODELVERSIONSRESPONSE']._serialized_start=2234
+  _globals['_PRUNEMODELVERSIONSRESPONSE']._serialized_end=2320
+  _globals['_DOWNLOADMODELVERSIONREQUEST']._serialized_start=2323
+  _globals['_DOWNLOADMODELVERSIONREQUEST']._serialized_end=2462
+  _globals['_DOWNLOADMODELVERSIONRESPONSE']._serialized_start=2464
+  _globals['_DOWNLOADMODELVERSIONRESPONSE']._serialized_end=2580
+  _globals['_DOWNLOADMODELVERSIONHEADER']._serialized_start=2583
+  _globals['_DOWNLOADMODELVERSIONHEADER']._serialized_end=2712
+  _globals['_MODELREGISTRYSERVICE']._serialized_start=2825
+  _globals['_MODELREGISTRYSERVICE']._serialized_end=4126
 # @@protoc_insertion_point(module_scope)

@@ -65,15 +65,35 @@ class ModelRegistryServiceStub:
                 request_serializer=weightcast_dot_v1_dot_model__registry__service__pb2.RollbackModelRequest.SerializeToString,
                 response_deserializer=weightcast_dot_v1_dot_model__registry__service__pb2.RollbackModelResponse.FromString,
                 _registered_method=True)
+        self.SetModelHold = channel.unary_unary(
+                '/weightcast.v1.ModelRegistryService/SetModelHold',
+                request_serializer=weightcast_dot_v1_dot_model__registry__service__pb2.SetModelHoldRequest.SerializeToString,
+                response_deserializer=weightcast_dot_v1_dot_model__registry__service__pb2.SetModelHoldResponse.FromString,
+                _registered_method=True)
         self.SetModelAlias = channel.unary_unary(
                 '/weightcast.v1.ModelRegistryService/SetModelAlias',
                 request_serializer=weightcast_dot_v1_dot_model__registry__service__pb2.SetModelAliasRequest.SerializeToString,
                 response_deserializer=weightcast_dot_v1_dot_model__registry__service__pb2.SetModelAliasResponse.FromString,
                 _registered_method=True)
+        self.ListLiveChanges = channel.unary_unary(
+                '/weightcast.v1.ModelRegistryService/ListLiveChanges',
+                request_serializer=weightcast_dot_v1_dot_model__registry__service__pb2.ListLiveChangesRequest.SerializeToString,
+                response_deserializer=weightcast_dot_v1_dot_model__registry__service__pb2.ListLiveChangesResponse.FromString,
+                _registered_method=True)
+        self.UpdateModelVersion = channel.unary_unary(
+                '/weightcast.v1.ModelRegistryService/UpdateModelVersion',
+                request_serializer=weightcast_dot_v1_dot_model__registry__service__pb2.UpdateModelVersionRequest.SerializeToString,
+                response_deserializer=weightcast_dot_v1_dot_model__registry__service__pb2.UpdateModelVersionResponse.FromString,
+                _registered_method=True)
         self.DeleteModelVersion = channel.unary_unary(
                 '/weightcast.v1.ModelRegistryService/DeleteModelVersion',
                 request_serializer=weightcast_dot_v1_dot_model__registry__service__pb2.DeleteModelVersionRequest.SerializeToString,
                 response_deserializer=weightcast_dot_v1_dot_model__registry__service__pb2.DeleteModelVersionResponse.FromString,
+                _registered_method=True)
+        self.PruneModelVersions = channel.unary_unary(
+                '/weightcast.v1.ModelRegistryService/PruneModelVersions',
+                request_serializer=weightcast_dot_v1_dot_model__registry__service__pb2.PruneModelVersionsRequest.SerializeToString,
+                response_deserializer=weightcast_dot_v1_dot_model__registry__service__pb2.PruneModelVersionsResponse.FromString,
                 _registered_method=True)
         self.DownloadModelVersion = channel.unary_stream(
                 '/weightcast.v1.ModelRegistryService/DownloadModelVersion',
@@ -115,28 +135,57 @@ class ModelRegistryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PromoteModelVersion(self, request, context):
-        """Makes a version live. Not implemented yet.
+        """Makes a version live, whatever its job's policy said, and lifts a hold. ABORTED when the etag is stale.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RollbackModel(self, request, context):
-        """Makes the version live again that was live before. Not implemented yet.
+        """Makes the version live again that was live before; again, the one before that. Puts a hold on the model, so that the
+        next job does not undo it. FAILED_PRECONDITION when there is no such version.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetModelHold(self, request, context):
+        """Puts a hold on a model, or lifts it. While it is held, new versions are published and do not go live.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SetModelAlias(self, request, context):
-        """Points an alias to a version. Not implemented yet.
+        """Points an alias to a version, or removes it. ABORTED when the etag is stale. Setting "live" is a promotion.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListLiveChanges(self, request, context):
+        """Lists what was live when, and by whom, newest first. The last 10,000 changes are kept.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateModelVersion(self, request, context):
+        """Changes what people wrote about a version: its notes, its labels, whether it is pinned.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteModelVersion(self, request, context):
-        """Removes a version. Not implemented yet.
+        """Removes a version. FAILED_PRECONDITION for one that is live, has another alias than "latest", or is pinned.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PruneModelVersions(self, request, context):
+        """Removes old versions: all but the newest, and those that are live, were live before, have an alias or are pinned.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -182,15 +231,35 @@ def add_ModelRegistryServiceServicer_to_server(servicer, server):
                     request_deserializer=weightcast_dot_v1_dot_model__registry__service__pb2.RollbackModelRequest.FromString,
                     response_serializer=weightcast_dot_v1_dot_model__registry__service__pb2.RollbackModelResponse.SerializeToString,
             ),
+            'SetModelHold': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetModelHold,
+                    request_deserializer=weightcast_dot_v1_dot_model__registry__service__pb2.SetModelHoldRequest.FromString,
+                    response_serializer=weightcast_dot_v1_dot_model__registry__service__pb2.SetModelHoldResponse.SerializeToString,
+            ),
             'SetModelAlias': grpc.unary_unary_rpc_method_handler(
                     servicer.SetModelAlias,
                     request_deserializer=weightcast_dot_v1_dot_model__registry__service__pb2.SetModelAliasRequest.FromString,
                     response_serializer=weightcast_dot_v1_dot_model__registry__service__pb2.SetModelAliasResponse.SerializeToString,
             ),
+            'ListLiveChanges': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListLiveChanges,
+                    request_deserializer=weightcast_dot_v1_dot_model__registry__service__pb2.ListLiveChangesRequest.FromString,
+                    response_serializer=weightcast_dot_v1_dot_model__registry__service__pb2.ListLiveChangesResponse.SerializeToString,
+            ),
+            'UpdateModelVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateModelVersion,
+                    request_deserializer=weightcast_dot_v1_dot_model__registry__service__pb2.UpdateModelVersionRequest.FromString,
+                    response_serializer=weightcast_dot_v1_dot_model__registry__service__pb2.UpdateModelVersionResponse.SerializeToString,
+            ),
             'DeleteModelVersion': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteModelVersion,
                     request_deserializer=weightcast_dot_v1_dot_model__registry__service__pb2.DeleteModelVersionRequest.FromString,
                     response_serializer=weightcast_dot_v1_dot_model__registry__service__pb2.DeleteModelVersionResponse.SerializeToString,
+            ),
+            'PruneModelVersions': grpc.unary_unary_rpc_method_handler(
+                    servicer.PruneModelVersions,
+                    request_deserializer=weightcast_dot_v1_dot_model__registry__service__pb2.PruneModelVersionsRequest.FromString,
+                    response_serializer=weightcast_dot_v1_dot_model__registry__service__pb2.PruneModelVersionsResponse.SerializeToString,
             ),
             'DownloadModelVersion': grpc.unary_stream_rpc_method_handler(
                     servicer.DownloadModelVersion,
@@ -372,6 +441,33 @@ class ModelRegistryService:
             _registered_method=True)
 
     @staticmethod
+    def SetModelHold(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/weightcast.v1.ModelRegistryService/SetModelHold',
+            weightcast_dot_v1_dot_model__registry__service__pb2.SetModelHoldRequest.SerializeToString,
+            weightcast_dot_v1_dot_model__registry__service__pb2.SetModelHoldResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def SetModelAlias(request,
             target,
             options=(),
@@ -399,6 +495,60 @@ class ModelRegistryService:
             _registered_method=True)
 
     @staticmethod
+    def ListLiveChanges(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/weightcast.v1.ModelRegistryService/ListLiveChanges',
+            weightcast_dot_v1_dot_model__registry__service__pb2.ListLiveChangesRequest.SerializeToString,
+            weightcast_dot_v1_dot_model__registry__service__pb2.ListLiveChangesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateModelVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/weightcast.v1.ModelRegistryService/UpdateModelVersion',
+            weightcast_dot_v1_dot_model__registry__service__pb2.UpdateModelVersionRequest.SerializeToString,
+            weightcast_dot_v1_dot_model__registry__service__pb2.UpdateModelVersionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def DeleteModelVersion(request,
             target,
             options=(),
@@ -415,6 +565,33 @@ class ModelRegistryService:
             '/weightcast.v1.ModelRegistryService/DeleteModelVersion',
             weightcast_dot_v1_dot_model__registry__service__pb2.DeleteModelVersionRequest.SerializeToString,
             weightcast_dot_v1_dot_model__registry__service__pb2.DeleteModelVersionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PruneModelVersions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/weightcast.v1.ModelRegistryService/PruneModelVersions',
+            weightcast_dot_v1_dot_model__registry__service__pb2.PruneModelVersionsRequest.SerializeToString,
+            weightcast_dot_v1_dot_model__registry__service__pb2.PruneModelVersionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -42,13 +42,23 @@ class ModelRegistryServiceStub:
     GetModelVersion: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.GetModelVersionRequest, _model_registry_service_pb2.GetModelVersionResponse]
     """Returns one version."""
     PromoteModelVersion: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.PromoteModelVersionRequest, _model_registry_service_pb2.PromoteModelVersionResponse]
-    """Makes a version live. Not implemented yet."""
+    """Makes a version live, whatever its job's policy said, and lifts a hold. ABORTED when the etag is stale."""
     RollbackModel: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.RollbackModelRequest, _model_registry_service_pb2.RollbackModelResponse]
-    """Makes the version live again that was live before. Not implemented yet."""
+    """Makes the version live again that was live before; again, the one before that. Puts a hold on the model, so that the
+    next job does not undo it. FAILED_PRECONDITION when there is no such version.
+    """
+    SetModelHold: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.SetModelHoldRequest, _model_registry_service_pb2.SetModelHoldResponse]
+    """Puts a hold on a model, or lifts it. While it is held, new versions are published and do not go live."""
     SetModelAlias: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.SetModelAliasRequest, _model_registry_service_pb2.SetModelAliasResponse]
-    """Points an alias to a version. Not implemented yet."""
+    """Points an alias to a version, or removes it. ABORTED when the etag is stale. Setting "live" is a promotion."""
+    ListLiveChanges: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.ListLiveChangesRequest, _model_registry_service_pb2.ListLiveChangesResponse]
+    """Lists what was live when, and by whom, newest first. The last 10,000 changes are kept."""
+    UpdateModelVersion: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.UpdateModelVersionRequest, _model_registry_service_pb2.UpdateModelVersionResponse]
+    """Changes what people wrote about a version: its notes, its labels, whether it is pinned."""
     DeleteModelVersion: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.DeleteModelVersionRequest, _model_registry_service_pb2.DeleteModelVersionResponse]
-    """Removes a version. Not implemented yet."""
+    """Removes a version. FAILED_PRECONDITION for one that is live, has another alias than "latest", or is pinned."""
+    PruneModelVersions: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.PruneModelVersionsRequest, _model_registry_service_pb2.PruneModelVersionsResponse]
+    """Removes old versions: all but the newest, and those that are live, were live before, have an alias or are pinned."""
     DownloadModelVersion: _grpc.UnaryStreamMultiCallable[_model_registry_service_pb2.DownloadModelVersionRequest, _model_registry_service_pb2.DownloadModelVersionResponse]
     """Streams a version as a file: a header first, then its bytes in order."""
 
@@ -66,13 +76,23 @@ class ModelRegistryServiceAsyncStub(ModelRegistryServiceStub):
     GetModelVersion: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.GetModelVersionRequest, _model_registry_service_pb2.GetModelVersionResponse]  # type: ignore[assignment]
     """Returns one version."""
     PromoteModelVersion: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.PromoteModelVersionRequest, _model_registry_service_pb2.PromoteModelVersionResponse]  # type: ignore[assignment]
-    """Makes a version live. Not implemented yet."""
+    """Makes a version live, whatever its job's policy said, and lifts a hold. ABORTED when the etag is stale."""
     RollbackModel: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.RollbackModelRequest, _model_registry_service_pb2.RollbackModelResponse]  # type: ignore[assignment]
-    """Makes the version live again that was live before. Not implemented yet."""
+    """Makes the version live again that was live before; again, the one before that. Puts a hold on the model, so that the
+    next job does not undo it. FAILED_PRECONDITION when there is no such version.
+    """
+    SetModelHold: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.SetModelHoldRequest, _model_registry_service_pb2.SetModelHoldResponse]  # type: ignore[assignment]
+    """Puts a hold on a model, or lifts it. While it is held, new versions are published and do not go live."""
     SetModelAlias: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.SetModelAliasRequest, _model_registry_service_pb2.SetModelAliasResponse]  # type: ignore[assignment]
-    """Points an alias to a version. Not implemented yet."""
+    """Points an alias to a version, or removes it. ABORTED when the etag is stale. Setting "live" is a promotion."""
+    ListLiveChanges: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.ListLiveChangesRequest, _model_registry_service_pb2.ListLiveChangesResponse]  # type: ignore[assignment]
+    """Lists what was live when, and by whom, newest first. The last 10,000 changes are kept."""
+    UpdateModelVersion: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.UpdateModelVersionRequest, _model_registry_service_pb2.UpdateModelVersionResponse]  # type: ignore[assignment]
+    """Changes what people wrote about a version: its notes, its labels, whether it is pinned."""
     DeleteModelVersion: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.DeleteModelVersionRequest, _model_registry_service_pb2.DeleteModelVersionResponse]  # type: ignore[assignment]
-    """Removes a version. Not implemented yet."""
+    """Removes a version. FAILED_PRECONDITION for one that is live, has another alias than "latest", or is pinned."""
+    PruneModelVersions: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.PruneModelVersionsRequest, _model_registry_service_pb2.PruneModelVersionsResponse]  # type: ignore[assignment]
+    """Removes old versions: all but the newest, and those that are live, were live before, have an alias or are pinned."""
     DownloadModelVersion: _aio.UnaryStreamMultiCallable[_model_registry_service_pb2.DownloadModelVersionRequest, _model_registry_service_pb2.DownloadModelVersionResponse]  # type: ignore[assignment]
     """Streams a version as a file: a header first, then its bytes in order."""
 
@@ -117,7 +137,7 @@ class ModelRegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_registry_service_pb2.PromoteModelVersionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_registry_service_pb2.PromoteModelVersionResponse, _abc.Awaitable[_model_registry_service_pb2.PromoteModelVersionResponse]]:
-        """Makes a version live. Not implemented yet."""
+        """Makes a version live, whatever its job's policy said, and lifts a hold. ABORTED when the etag is stale."""
 
     @_abc_1.abstractmethod
     def RollbackModel(
@@ -125,7 +145,17 @@ class ModelRegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_registry_service_pb2.RollbackModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_registry_service_pb2.RollbackModelResponse, _abc.Awaitable[_model_registry_service_pb2.RollbackModelResponse]]:
-        """Makes the version live again that was live before. Not implemented yet."""
+        """Makes the version live again that was live before; again, the one before that. Puts a hold on the model, so that the
+        next job does not undo it. FAILED_PRECONDITION when there is no such version.
+        """
+
+    @_abc_1.abstractmethod
+    def SetModelHold(
+        self,
+        request: _model_registry_service_pb2.SetModelHoldRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_registry_service_pb2.SetModelHoldResponse, _abc.Awaitable[_model_registry_service_pb2.SetModelHoldResponse]]:
+        """Puts a hold on a model, or lifts it. While it is held, new versions are published and do not go live."""
 
     @_abc_1.abstractmethod
     def SetModelAlias(
@@ -133,7 +163,23 @@ class ModelRegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_registry_service_pb2.SetModelAliasRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_registry_service_pb2.SetModelAliasResponse, _abc.Awaitable[_model_registry_service_pb2.SetModelAliasResponse]]:
-        """Points an alias to a version. Not implemented yet."""
+        """Points an alias to a version, or removes it. ABORTED when the etag is stale. Setting "live" is a promotion."""
+
+    @_abc_1.abstractmethod
+    def ListLiveChanges(
+        self,
+        request: _model_registry_service_pb2.ListLiveChangesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_registry_service_pb2.ListLiveChangesResponse, _abc.Awaitable[_model_registry_service_pb2.ListLiveChangesResponse]]:
+        """Lists what was live when, and by whom, newest first. The last 10,000 changes are kept."""
+
+    @_abc_1.abstractmethod
+    def UpdateModelVersion(
+        self,
+        request: _model_registry_service_pb2.UpdateModelVersionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_registry_service_pb2.UpdateModelVersionResponse, _abc.Awaitable[_model_registry_service_pb2.UpdateModelVersionResponse]]:
+        """Changes what people wrote about a version: its notes, its labels, whether it is pinned."""
 
     @_abc_1.abstractmethod
     def DeleteModelVersion(
@@ -141,7 +187,15 @@ class ModelRegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_registry_service_pb2.DeleteModelVersionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_registry_service_pb2.DeleteModelVersionResponse, _abc.Awaitable[_model_registry_service_pb2.DeleteModelVersionResponse]]:
-        """Removes a version. Not implemented yet."""
+        """Removes a version. FAILED_PRECONDITION for one that is live, has another alias than "latest", or is pinned."""
+
+    @_abc_1.abstractmethod
+    def PruneModelVersions(
+        self,
+        request: _model_registry_service_pb2.PruneModelVersionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_registry_service_pb2.PruneModelVersionsResponse, _abc.Awaitable[_model_registry_service_pb2.PruneModelVersionsResponse]]:
+        """Removes old versions: all but the newest, and those that are live, were live before, have an alias or are pinned."""
 
     @_abc_1.abstractmethod
     def DownloadModelVersion(

@@ -22,62 +22,92 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from shared.pb.weightcast.v1 import dataset_pb2 as weightcast_dot_v1_dot_dataset__pb2
 from shared.pb.weightcast.v1 import tensor_pb2 as weightcast_dot_v1_dot_tensor__pb2
 from shared.pb.weightcast.v1 import training_pb2 as weightcast_dot_v1_dot_training__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#weightcast/v1/trainer_service.proto\x12\rweightcast.v1\x1a\x1bweightcast/v1/dataset.proto\x1a\x1aweightcast/v1/tensor.proto\x1a\x1cweightcast/v1/training.proto\"Y\n\x18\x43reateTrainingJobRequest\x12)\n\x04spec\x18\x01 \x01(\x0b\x32\x1b.weightcast.v1.TrainingSpec\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"D\n\x19\x43reateTrainingJobResponse\x12\'\n\x03job\x18\x01 \x01(\x0b\x32\x1a.weightcast.v1.TrainingJob\"\'\n\x15GetTrainingJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"A\n\x16GetTrainingJobResponse\x12\'\n\x03job\x18\x01 \x01(\x0b\x32\x1a.weightcast.v1.TrainingJob\"@\n\x17ListTrainingJobsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"]\n\x18ListTrainingJobsResponse\x12(\n\x04jobs\x18\x01 \x03(\x0b\x32\x1a.weightcast.v1.TrainingJob\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"*\n\x18\x43\x61ncelTrainingJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"D\n\x19\x43\x61ncelTrainingJobResponse\x12\'\n\x03job\x18\x01 \x01(\x0b\x32\x1a.weightcast.v1.TrainingJob\"9\n\x17WatchTrainingJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\"\xc1\x01\n\x18WatchTrainingJobResponse\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t\x12)\n\x03job\x18\x02 \x01(\x0b\x32\x1a.weightcast.v1.TrainingJobH\x00\x12\x33\n\x08progress\x18\x03 \x01(\x0b\x32\x1f.weightcast.v1.TrainingProgressH\x00\x12,\n\x05\x65poch\x18\x04 \x01(\x0b\x32\x1b.weightcast.v1.EpochMetricsH\x00\x42\x07\n\x05\x65vent\"<\n\x13ListDatasetsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Y\n\x14ListDatasetsResponse\x12(\n\x08\x64\x61tasets\x18\x01 \x03(\x0b\x32\x16.weightcast.v1.Dataset\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"!\n\x11GetDatasetRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"=\n\x12GetDatasetResponse\x12\'\n\x07\x64\x61taset\x18\x01 \x01(\x0b\x32\x16.weightcast.v1.Dataset\"\x80\x01\n\x1aListDatasetExamplesRequest\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12*\n\x05split\x18\x02 \x01(\x0e\x32\x1b.weightcast.v1.DatasetSplit\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"\x86\x01\n\x1bListDatasetExamplesResponse\x12\'\n\x08\x65xamples\x18\x01 \x01(\x0b\x32\x15.weightcast.v1.Tensor\x12\x11\n\tclass_ids\x18\x02 \x03(\x07\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\x12\x12\n\ntotal_size\x18\x04 \x01(\x03\"e\n\x14UploadDatasetRequest\x12\x34\n\x06header\x18\x01 \x01(\x0b\x32\".weightcast.v1.UploadDatasetHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"|\n\x13UploadDatasetHeader\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12,\n\x06\x66ormat\x18\x03 \x01(\x0e\x32\x1c.weightcast.v1.DatasetFormat\x12\x14\n\x0clabel_column\x18\x04 \x01(\t\"@\n\x15UploadDatasetResponse\x12\'\n\x07\x64\x61taset\x18\x01 \x01(\x0b\x32\x16.weightcast.v1.Dataset\"$\n\x14\x44\x65leteDatasetRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x17\n\x15\x44\x65leteDatasetResponse*}\n\rDatasetFormat\x12\x1e\n\x1a\x44\x41TASET_FORMAT_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44\x41TASET_FORMAT_NPZ\x10\x01\x12\x16\n\x12\x44\x41TASET_FORMAT_CSV\x10\x02\x12\x1c\n\x18\x44\x41TASET_FORMAT_IMAGE_ZIP\x10\x03\x32\xdf\x07\n\x0eTrainerService\x12\x66\n\x11\x43reateTrainingJob\x12\'.weightcast.v1.CreateTrainingJobRequest\x1a(.weightcast.v1.CreateTrainingJobResponse\x12]\n\x0eGetTrainingJob\x12$.weightcast.v1.GetTrainingJobRequest\x1a%.weightcast.v1.GetTrainingJobResponse\x12\x63\n\x10ListTrainingJobs\x12&.weightcast.v1.ListTrainingJobsRequest\x1a\'.weightcast.v1.ListTrainingJobsResponse\x12\x66\n\x11\x43\x61ncelTrainingJob\x12\'.weightcast.v1.CancelTrainingJobRequest\x1a(.weightcast.v1.CancelTrainingJobResponse\x12\x65\n\x10WatchTrainingJob\x12&.weightcast.v1.WatchTrainingJobRequest\x1a\'.weightcast.v1.WatchTrainingJobResponse0\x01\x12W\n\x0cListDatasets\x12\".weightcast.v1.ListDatasetsRequest\x1a#.weightcast.v1.ListDatasetsResponse\x12Q\n\nGetDataset\x12 .weightcast.v1.GetDatasetRequest\x1a!.weightcast.v1.GetDatasetResponse\x12l\n\x13ListDatasetExamples\x12).weightcast.v1.ListDatasetExamplesRequest\x1a*.weightcast.v1.ListDatasetExamplesResponse\x12\\\n\rUploadDataset\x12#.weightcast.v1.UploadDatasetRequest\x1a$.weightcast.v1.UploadDatasetResponse(\x01\x12Z\n\rDeleteDataset\x12#.weightcast.v1.DeleteDatasetRequest\x1a$.weightcast.v1.DeleteDatasetResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#weightcast/v1/trainer_service.proto\x12\rweightcast.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bweightcast/v1/dataset.proto\x1a\x1aweightcast/v1/tensor.proto\x1a\x1cweightcast/v1/training.proto\"Y\n\x18\x43reateTrainingJobRequest\x12)\n\x04spec\x18\x01 \x01(\x0b\x32\x1b.weightcast.v1.TrainingSpec\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"D\n\x19\x43reateTrainingJobResponse\x12\'\n\x03job\x18\x01 \x01(\x0b\x32\x1a.weightcast.v1.TrainingJob\"\'\n\x15GetTrainingJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"A\n\x16GetTrainingJobResponse\x12\'\n\x03job\x18\x01 \x01(\x0b\x32\x1a.weightcast.v1.TrainingJob\"\x81\x01\n\x17ListTrainingJobsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x30\n\x06states\x18\x04 \x03(\x0e\x32 .weightcast.v1.TrainingJob.State\"]\n\x18ListTrainingJobsResponse\x12(\n\x04jobs\x18\x01 \x03(\x0b\x32\x1a.weightcast.v1.TrainingJob\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"*\n\x18\x43\x61ncelTrainingJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"D\n\x19\x43\x61ncelTrainingJobResponse\x12\'\n\x03job\x18\x01 \x01(\x0b\x32\x1a.weightcast.v1.TrainingJob\"*\n\x18\x44\x65leteTrainingJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"\x1b\n\x19\x44\x65leteTrainingJobResponse\"9\n\x17WatchTrainingJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\"\xf5\x01\n\x18WatchTrainingJobResponse\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t\x12)\n\x03job\x18\x02 \x01(\x0b\x32\x1a.weightcast.v1.TrainingJobH\x00\x12\x33\n\x08progress\x18\x03 \x01(\x0b\x32\x1f.weightcast.v1.TrainingProgressH\x00\x12,\n\x05\x65poch\x18\x04 \x01(\x0b\x32\x1b.weightcast.v1.EpochMetricsH\x00\x12\x32\n\theartbeat\x18\x05 \x01(\x0b\x32\x1d.weightcast.v1.WatchHeartbeatH\x00\x42\x07\n\x05\x65vent\"\x10\n\x0eWatchHeartbeat\"\xf3\x02\n\x10TrainingSchedule\x12\x0c\n\x04name\x18\x01 \x01(\t\x12)\n\x04spec\x18\x02 \x01(\x0b\x32\x1b.weightcast.v1.TrainingSpec\x12*\n\x05\x65very\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationH\x00\x12\x0e\n\x04\x63ron\x18\x04 \x01(\tH\x00\x12\x0e\n\x06paused\x18\x05 \x01(\x08\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tnext_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tlast_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0blast_job_id\x18\t \x01(\t\x12\x15\n\rskipped_count\x18\n \x01(\x03\x12\x15\n\rerror_message\x18\x0b \x01(\tB\x08\n\x06timing\"R\n\x1d\x43reateTrainingScheduleRequest\x12\x31\n\x08schedule\x18\x01 \x01(\x0b\x32\x1f.weightcast.v1.TrainingSchedule\"S\n\x1e\x43reateTrainingScheduleResponse\x12\x31\n\x08schedule\x18\x01 \x01(\x0b\x32\x1f.weightcast.v1.TrainingSchedule\"*\n\x1aGetTrainingScheduleRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"P\n\x1bGetTrainingScheduleResponse\x12\x31\n\x08schedule\x18\x01 \x01(\x0b\x32\x1f.weightcast.v1.TrainingSchedule\"E\n\x1cListTrainingSchedulesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"l\n\x1dListTrainingSchedulesResponse\x12\x32\n\tschedules\x18\x01 \x03(\x0b\x32\x1f.weightcast.v1.TrainingSchedule\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"<\n\x1cPauseTrainingScheduleRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06paused\x18\x02 \x01(\x08\"R\n\x1dPauseTrainingScheduleResponse\x12\x31\n\x08schedule\x18\x01 \x01(\x0b\x32\x1f.weightcast.v1.TrainingSchedule\"-\n\x1d\x44\x65leteTrainingScheduleRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\" \n\x1e\x44\x65leteTrainingScheduleResponse\"<\n\x13ListDatasetsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Y\n\x14ListDatasetsResponse\x12(\n\x08\x64\x61tasets\x18\x01 \x03(\x0b\x32\x16.weightcast.v1.Dataset\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"!\n\x11GetDatasetRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"=\n\x12GetDatasetResponse\x12\'\n\x07\x64\x61taset\x18\x01 \x01(\x0b\x32\x16.weightcast.v1.Dataset\"\x80\x01\n\x1aListDatasetExamplesRequest\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12*\n\x05split\x18\x02 \x01(\x0e\x32\x1b.weightcast.v1.DatasetSplit\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"\x86\x01\n\x1bListDatasetExamplesResponse\x12\'\n\x08\x65xamples\x18\x01 \x01(\x0b\x32\x15.weightcast.v1.Tensor\x12\x11\n\tclass_ids\x18\x02 \x03(\x07\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\x12\x12\n\ntotal_size\x18\x04 \x01(\x03\"e\n\x14UploadDatasetRequest\x12\x34\n\x06header\x18\x01 \x01(\x0b\x32\".weightcast.v1.UploadDatasetHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"|\n\x13UploadDatasetHeader\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12,\n\x06\x66ormat\x18\x03 \x01(\x0e\x32\x1c.weightcast.v1.DatasetFormat\x12\x14\n\x0clabel_column\x18\x04 \x01(\t\"@\n\x15UploadDatasetResponse\x12\'\n\x07\x64\x61taset\x18\x01 \x01(\x0b\x32\x16.weightcast.v1.Dataset\"$\n\x14\x44\x65leteDatasetRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x17\n\x15\x44\x65leteDatasetResponse*}\n\rDatasetFormat\x12\x1e\n\x1a\x44\x41TASET_FORMAT_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44\x41TASET_FORMAT_NPZ\x10\x01\x12\x16\n\x12\x44\x41TASET_FORMAT_CSV\x10\x02\x12\x1c\n\x18\x44\x41TASET_FORMAT_IMAGE_ZIP\x10\x03\x32\x8b\r\n\x0eTrainerService\x12\x66\n\x11\x43reateTrainingJob\x12\'.weightcast.v1.CreateTrainingJobRequest\x1a(.weightcast.v1.CreateTrainingJobResponse\x12]\n\x0eGetTrainingJob\x12$.weightcast.v1.GetTrainingJobRequest\x1a%.weightcast.v1.GetTrainingJobResponse\x12\x63\n\x10ListTrainingJobs\x12&.weightcast.v1.ListTrainingJobsRequest\x1a\'.weightcast.v1.ListTrainingJobsResponse\x12\x66\n\x11\x43\x61ncelTrainingJob\x12\'.weightcast.v1.CancelTrainingJobRequest\x1a(.weightcast.v1.CancelTrainingJobResponse\x12\x66\n\x11\x44\x65leteTrainingJob\x12\'.weightcast.v1.DeleteTrainingJobRequest\x1a(.weightcast.v1.DeleteTrainingJobResponse\x12\x65\n\x10WatchTrainingJob\x12&.weightcast.v1.WatchTrainingJobRequest\x1a\'.weightcast.v1.WatchTrainingJobResponse0\x01\x12u\n\x16\x43reateTrainingSchedule\x12,.weightcast.v1.CreateTrainingScheduleRequest\x1a-.weightcast.v1.CreateTrainingScheduleResponse\x12l\n\x13GetTrainingSchedule\x12).weightcast.v1.GetTrainingScheduleRequest\x1a*.weightcast.v1.GetTrainingScheduleResponse\x12r\n\x15ListTrainingSchedules\x12+.weightcast.v1.ListTrainingSchedulesRequest\x1a,.weightcast.v1.ListTrainingSchedulesResponse\x12r\n\x15PauseTrainingSchedule\x12+.weightcast.v1.PauseTrainingScheduleRequest\x1a,.weightcast.v1.PauseTrainingScheduleResponse\x12u\n\x16\x44\x65leteTrainingSchedule\x12,.weightcast.v1.DeleteTrainingScheduleRequest\x1a-.weightcast.v1.DeleteTrainingScheduleResponse\x12W\n\x0cListDatasets\x12\".weightcast.v1.ListDatasetsRequest\x1a#.weightcast.v1.ListDatasetsResponse\x12Q\n\nGetDataset\x12 .weightcast.v1.GetDatasetRequest\x1a!.weightcast.v1.GetDatasetResponse\x12l\n\x13ListDatasetExamples\x12).weightcast.v1.ListDatasetExamplesRequest\x1a*.weightcast.v1.ListDatasetExamplesResponse\x12\\\n\rUploadDataset\x12#.weightcast.v1.UploadDatasetRequest\x1a$.weightcast.v1.UploadDatasetResponse(\x01\x12Z\n\rDeleteDataset\x12#.weightcast.v1.DeleteDatasetRequest\x1a$.weightcast.v1.DeleteDatasetResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'weightcast.v1.trainer_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DATASETFORMAT']._serialized_start=1817
-  _globals['_DATASETFORMAT']._serialized_end=1942
-  _globals['_CREATETRAININGJOBREQUEST']._serialized_start=141
-  _globals['_CREATETRAININGJOBREQUEST']._serialized_end=230
-  _globals['_CREATETRAININGJOBRESPONSE']._serialized_start=232
-  _globals['_CREATETRAININGJOBRESPONSE']._serialized_end=300
-  _globals['_GETTRAININGJOBREQUEST']._serialized_start=302
-  _globals['_GETTRAININGJOBREQUEST']._serialized_end=341
-  _globals['_GETTRAININGJOBRESPONSE']._serialized_start=343
-  _globals['_GETTRAININGJOBRESPONSE']._serialized_end=408
-  _globals['_LISTTRAININGJOBSREQUEST']._serialized_start=410
-  _globals['_LISTTRAININGJOBSREQUEST']._serialized_end=474
-  _globals['_LISTTRAININGJOBSRESPONSE']._serialized_start=476
-  _globals['_LISTTRAININGJOBSRESPONSE']._serialized_end=569
-  _globals['_CANCELTRAININGJOBREQUEST']._serialized_start=571
-  _globals['_CANCELTRAININGJOBREQUEST']._serialized_end=613
-  _globals['_CANCELTRAININGJOBRESPONSE']._serialized_start=615
-  _globals['_CANCELTRAININGJOBRESPONSE']._serialized_end=683
-  _globals['_WATCHTRAININGJOBREQUEST']._serialized_start=685
-  _globals['_WATCHTRAININGJOBREQUEST']._serialized_end=742
-  _globals['_WATCHTRAININGJOBRESPONSE']._serialized_start=745
-  _globals['_WATCHTRAININGJOBRESPONSE']._serialized_end=938
-  _globals['_LISTDATASETSREQUEST']._serialized_start=940
-  _globals['_LISTDATASETSREQUEST']._serialized_end=1000
-  _globals['_LISTDATASETSRESPONSE']._serialized_start=1002
-  _globals['_LISTDATASETSRESPONSE']._serialized_end=1091
-  _globals['_GETDATASETREQUEST']._serialized_start=1093
-  _globals['_GETDATASETREQUEST']._serialized_end=1126
-  _globals['_GETDATASETRESPONSE']._serialized_start=1128
-  _globals['_GETDATASETRESPONSE']._serialized_end=1189
-  _globals['_LISTDATASETEXAMPLESREQUEST']._serialized_start=1192
-  _globals['_LISTDATASETEXAMPLESREQUEST']._serialized_end=1320
-  _globals['_LISTDATASETEXAMPLESRESPONSE']._serialized_start=1323
-  _globals['_LISTDATASETEXAMPLESRESPONSE']._serialized_end=1457
-  _globals['_UPLOADDATASETREQUEST']._serialized_start=1459
-  _globals['_UPLOADDATASETREQUEST']._serialized_end=1560
-  _globals['_UPLOADDATASETHEADER']._serialized_start=1562
-  _globals['_UPLOADDATASETHEADER']._serialized_end=1686
-  _globals['_UPLOADDATASETRESPONSE']._serialized_start=1688
-  _globals['_UPLOADDATASETRESPONSE']._serialized_end=1752
-  _globals['_DELETEDATASETREQUEST']._serialized_start=1754
-  _globals['_DELETEDATASETREQUEST']._serialized_end=1790
-  _globals['_DELETEDATASETRESPONSE']._serialized_start=1792
-  _globals['_DELETEDATASETRESPONSE']._serialized_end=1815
-  _globals['_TRAINERSERVICE']._serialized_start=1945
-  _globals['_TRAINERSERVICE']._serialized_end=2936
+  _globals['_DATASETFORMAT']._serialized_start=3168
+  _globals['_DATASETFORMAT']._serialized_end=3293
+  _globals['_CREATETRAININGJOBREQUEST']._serialized_start=206
+  _globals['_CREATETRAININGJOBREQUEST']._serialized_end=295
+  _globals['_CREATETRAININGJOBRESPONSE']._serialized_start=297
+  _globals['_CREATETRAININGJOBRESPONSE']._serialized_end=365
+  _globals['_GETTRAININGJOBREQUEST']._serialized_start=367
+  _globals['_GETTRAININGJOBREQUEST']._serialized_end=406
+  _globals['_GETTRAININGJOBRESPONSE']._serialized_start=408
+  _globals['_GETTRAININGJOBRESPONSE']._serialized_end=473
+  _globals['_LISTTRAININGJOBSREQUEST']._serialized_start=476
+  _globals['_LISTTRAININGJOBSREQUEST']._serialized_end=605
+  _globals['_LISTTRAININGJOBSRESPONSE']._serialized_start=607
+  _globals['_LISTTRAININGJOBSRESPONSE']._serialized_end=700
+  _globals['_CANCELTRAININGJOBREQUEST']._serialized_start=702
+  _globals['_CANCELTRAININGJOBREQUEST']._serialized_end=744
+  _globals['_CANCELTRAININGJOBRESPONSE']._serialized_start=746
+  _globals['_CANCELTRAININGJOBRESPONSE']._serialized_end=814
+  _globals['_DELETETRAININGJOBREQUEST']._serialized_start=816
+  _globals['_DELETETRAININGJOBREQUEST']._serialized_end=858
+  _globals['_DELETETRAININGJOBRESPONSE']._serialized_start=860
+  _globals['_DELETETRAININGJOBRESPONSE']._serialized_end=887
+  _globals['_WATCHTRAININGJOBREQUEST']._serialized_start=889
+  _globals['_WATCHTRAININGJOBREQUEST']._serialized_end=946
+  _globals['_WATCHTRAININGJOBRESPONSE']._serialized_start=949
+  _globals['_WATCHTRAININGJOBRESPONSE']._serialized_end=1194
+  _globals['_WATCHHEARTBEAT']._serialized_start=1196
+  _globals['_WATCHHEARTBEAT']._serialized_end=1212
+  _globals['_TRAININGSCHEDULE']._serialized_start=1215
+  _globals['_TRAININGSCHEDULE']._serialized_end=1586
+  _globals['_CREATETRAININGSCHEDULEREQUEST']._serialized_start=1588
+  _globals['_CREATETRAININGSCHEDULEREQUEST']._serialized_end=1670
+  _globals['_CREATETRAININGSCHEDULERESPONSE']._serialized_start=1672
+  _globals['_CREATETRAININGSCHEDULERESPONSE']._serialized_end=1755
+  _globals['_GETTRAININGSCHEDULEREQUEST']._serialized_start=1757
+  _globals['_GETTRAININGSCHEDULEREQUEST']._serialized_end=1799
+  _globals['_GETTRAININGSCHEDULERESPONSE']._serialized_start=1801
+  _globals['_GETTRAININGSCHEDULERESPONSE']._serialized_end=1881
+  _globals['_LISTTRAININGSCHEDULESREQUEST']._serialized_start=1883
+  _globals['_LISTTRAININGSCHEDULESREQUEST']._serialized_end=1952
+  _globals['_LISTTRAININGSCHEDULESRESPONSE']._serialized_start=1954
+  _globals['_LISTTRAININGSCHEDULESRESPONSE']._serialized_end=2062
+  _globals['_PAUSETRAININGSCHEDULEREQUEST']._serialized_start=2064
+  _globals['_PAUSETRAININGSCHEDULEREQUEST']._serialized_end=2124
+  _globals['_PAUSETRAININGSCHEDULERESPONSE']._serialized_start=2126
+  _globals['_PAUSETRAININGSCHEDULERESPONSE']._serialized_end=2208
+  _globals['_DELETETRAININGSCHEDULEREQUEST']._serialized_start=2210
+  _globals['_DELETETRAININGSCHEDULEREQUEST']._serialized_end=2255
+  _globals['_DELETETRAININGSCHEDULERESPONSE']._serialized_start=2257
+  _globals['_DELETETRAININGSCHEDULERESPONSE']._serialized_end=2289
+  _globals['_LISTDATASETSREQUEST']._serialized_start=2291
+  _globals['_LISTDATASETSREQUEST']._serialized_end=2351
+  _globals['_LISTDATASETSRESPONSE']._serialized_start=2353
+  _globals['_LISTDATASETSRESPONSE']._serialized_end=2442
+  _globals['_GETDATASETREQUEST']._serialized_start=2444
+  _globals['_GETDATASETREQUEST']._serialized_end=2477
+  _globals['_GETDATASETRESPONSE']._serialized_start=2479
+  _globals['_GETDATASETRESPONSE']._serialized_end=2540
+  _globals['_LISTDATASETEXAMPLESREQUEST']._serialized_start=2543
+  _globals['_LISTDATASETEXAMPLESREQUEST']._serialized_end=2671
+  _globals['_LISTDATASETEXAMPLESRESPONSE']._serialized_start=2674
+  _globals['_LISTDATASETEXAMPLESRESPONSE']._serialized_end=2808
+  _globals['_UPLOADDATASETREQUEST']._serialized_start=2810
+  _globals['_UPLOADDATASETREQUEST']._serialized_end=2911
+  _globals['_UPLOADDATASETHEADER']._serialized_start=2913
+  _globals['_UPLOADDATASETHEADER']._serialized_end=3037
+  _globals['_UPLOADDATASETRESPONSE']._serialized_start=3039
+  _globals['_UPLOADDATASETRESPONSE']._serialized_end=3103
+  _globals['_DELETEDATASETREQUEST']._serialized_start=3105
+  _globals['_DELETEDATASETREQUEST']._serialized_end=3141
+  _globals['_DELETEDATASETRESPONSE']._serialized_start=3143
+  _globals['_DELETEDATASETRESPONSE']._serialized_end=3166
+  _globals['_TRAINERSERVICE']._serialized_start=3296
+  _globals['_TRAINERSERVICE']._serialized_end=4971
 # @@protoc_insertion_point(module_scope)

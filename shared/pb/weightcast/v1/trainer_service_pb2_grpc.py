@@ -55,10 +55,40 @@ class TrainerServiceStub:
                 request_serializer=weightcast_dot_v1_dot_trainer__service__pb2.CancelTrainingJobRequest.SerializeToString,
                 response_deserializer=weightcast_dot_v1_dot_trainer__service__pb2.CancelTrainingJobResponse.FromString,
                 _registered_method=True)
+        self.DeleteTrainingJob = channel.unary_unary(
+                '/weightcast.v1.TrainerService/DeleteTrainingJob',
+                request_serializer=weightcast_dot_v1_dot_trainer__service__pb2.DeleteTrainingJobRequest.SerializeToString,
+                response_deserializer=weightcast_dot_v1_dot_trainer__service__pb2.DeleteTrainingJobResponse.FromString,
+                _registered_method=True)
         self.WatchTrainingJob = channel.unary_stream(
                 '/weightcast.v1.TrainerService/WatchTrainingJob',
                 request_serializer=weightcast_dot_v1_dot_trainer__service__pb2.WatchTrainingJobRequest.SerializeToString,
                 response_deserializer=weightcast_dot_v1_dot_trainer__service__pb2.WatchTrainingJobResponse.FromString,
+                _registered_method=True)
+        self.CreateTrainingSchedule = channel.unary_unary(
+                '/weightcast.v1.TrainerService/CreateTrainingSchedule',
+                request_serializer=weightcast_dot_v1_dot_trainer__service__pb2.CreateTrainingScheduleRequest.SerializeToString,
+                response_deserializer=weightcast_dot_v1_dot_trainer__service__pb2.CreateTrainingScheduleResponse.FromString,
+                _registered_method=True)
+        self.GetTrainingSchedule = channel.unary_unary(
+                '/weightcast.v1.TrainerService/GetTrainingSchedule',
+                request_serializer=weightcast_dot_v1_dot_trainer__service__pb2.GetTrainingScheduleRequest.SerializeToString,
+                response_deserializer=weightcast_dot_v1_dot_trainer__service__pb2.GetTrainingScheduleResponse.FromString,
+                _registered_method=True)
+        self.ListTrainingSchedules = channel.unary_unary(
+                '/weightcast.v1.TrainerService/ListTrainingSchedules',
+                request_serializer=weightcast_dot_v1_dot_trainer__service__pb2.ListTrainingSchedulesRequest.SerializeToString,
+                response_deserializer=weightcast_dot_v1_dot_trainer__service__pb2.ListTrainingSchedulesResponse.FromString,
+                _registered_method=True)
+        self.PauseTrainingSchedule = channel.unary_unary(
+                '/weightcast.v1.TrainerService/PauseTrainingSchedule',
+                request_serializer=weightcast_dot_v1_dot_trainer__service__pb2.PauseTrainingScheduleRequest.SerializeToString,
+                response_deserializer=weightcast_dot_v1_dot_trainer__service__pb2.PauseTrainingScheduleResponse.FromString,
+                _registered_method=True)
+        self.DeleteTrainingSchedule = channel.unary_unary(
+                '/weightcast.v1.TrainerService/DeleteTrainingSchedule',
+                request_serializer=weightcast_dot_v1_dot_trainer__service__pb2.DeleteTrainingScheduleRequest.SerializeToString,
+                response_deserializer=weightcast_dot_v1_dot_trainer__service__pb2.DeleteTrainingScheduleResponse.FromString,
                 _registered_method=True)
         self.ListDatasets = channel.unary_unary(
                 '/weightcast.v1.TrainerService/ListDatasets',
@@ -92,7 +122,8 @@ class TrainerServiceServicer:
     """
 
     def CreateTrainingJob(self, request, context):
-        """Validates a spec and queues a job for it. INVALID_ARGUMENT names every bad field at once.
+        """Validates a spec and queues a job for it. INVALID_ARGUMENT names every bad field at once; RESOURCE_EXHAUSTED when too
+        many jobs wait. Jobs of one model run one after the other, in the order of their creation.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -106,23 +137,66 @@ class TrainerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListTrainingJobs(self, request, context):
-        """Lists jobs, newest first. A job created between two pages moves the others on, so that one may be seen twice.
+        """Lists jobs, newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelTrainingJob(self, request, context):
-        """Asks a job to stop. A queued job ends at once; a running one at its next minibatch. FAILED_PRECONDITION when the
-        job has already ended.
+        """Asks a job to stop. A queued job ends at once; a running one at a minibatch within a second. FAILED_PRECONDITION when
+        the job has already ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteTrainingJob(self, request, context):
+        """Removes a job that has ended, and its history; the version it published stays. FAILED_PRECONDITION before it has ended.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchTrainingJob(self, request, context):
-        """Streams a job's events: first those that have passed since the cursor, then new ones as they happen. The stream
-        ends by itself after the event that ends the job.
+        """Streams a job's events: first those that have passed since the cursor, then new ones as they happen, and a heartbeat
+        where there is nothing else to say. The stream ends by itself after the event that ends the job.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateTrainingSchedule(self, request, context):
+        """Creates a schedule, which creates a job every so often, and none while its last one has not ended. The same schedule
+        again is no error; FAILED_PRECONDITION when the name is taken by another one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTrainingSchedule(self, request, context):
+        """Returns one schedule.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTrainingSchedules(self, request, context):
+        """Lists schedules by name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PauseTrainingSchedule(self, request, context):
+        """Pauses a schedule, or lets it go on; it makes up for nothing that it missed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteTrainingSchedule(self, request, context):
+        """Removes a schedule. Its jobs stay.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -189,10 +263,40 @@ def add_TrainerServiceServicer_to_server(servicer, server):
                     request_deserializer=weightcast_dot_v1_dot_trainer__service__pb2.CancelTrainingJobRequest.FromString,
                     response_serializer=weightcast_dot_v1_dot_trainer__service__pb2.CancelTrainingJobResponse.SerializeToString,
             ),
+            'DeleteTrainingJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteTrainingJob,
+                    request_deserializer=weightcast_dot_v1_dot_trainer__service__pb2.DeleteTrainingJobRequest.FromString,
+                    response_serializer=weightcast_dot_v1_dot_trainer__service__pb2.DeleteTrainingJobResponse.SerializeToString,
+            ),
             'WatchTrainingJob': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchTrainingJob,
                     request_deserializer=weightcast_dot_v1_dot_trainer__service__pb2.WatchTrainingJobRequest.FromString,
                     response_serializer=weightcast_dot_v1_dot_trainer__service__pb2.WatchTrainingJobResponse.SerializeToString,
+            ),
+            'CreateTrainingSchedule': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateTrainingSchedule,
+                    request_deserializer=weightcast_dot_v1_dot_trainer__service__pb2.CreateTrainingScheduleRequest.FromString,
+                    response_serializer=weightcast_dot_v1_dot_trainer__service__pb2.CreateTrainingScheduleResponse.SerializeToString,
+            ),
+            'GetTrainingSchedule': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTrainingSchedule,
+                    request_deserializer=weightcast_dot_v1_dot_trainer__service__pb2.GetTrainingScheduleRequest.FromString,
+                    response_serializer=weightcast_dot_v1_dot_trainer__service__pb2.GetTrainingScheduleResponse.SerializeToString,
+            ),
+            'ListTrainingSchedules': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTrainingSchedules,
+                    request_deserializer=weightcast_dot_v1_dot_trainer__service__pb2.ListTrainingSchedulesRequest.FromString,
+                    response_serializer=weightcast_dot_v1_dot_trainer__service__pb2.ListTrainingSchedulesResponse.SerializeToString,
+            ),
+            'PauseTrainingSchedule': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseTrainingSchedule,
+                    request_deserializer=weightcast_dot_v1_dot_trainer__service__pb2.PauseTrainingScheduleRequest.FromString,
+                    response_serializer=weightcast_dot_v1_dot_trainer__service__pb2.PauseTrainingScheduleResponse.SerializeToString,
+            ),
+            'DeleteTrainingSchedule': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteTrainingSchedule,
+                    request_deserializer=weightcast_dot_v1_dot_trainer__service__pb2.DeleteTrainingScheduleRequest.FromString,
+                    response_serializer=weightcast_dot_v1_dot_trainer__service__pb2.DeleteTrainingScheduleResponse.SerializeToString,
             ),
             'ListDatasets': grpc.unary_unary_rpc_method_handler(
                     servicer.ListDatasets,
@@ -340,6 +444,33 @@ class TrainerService:
             _registered_method=True)
 
     @staticmethod
+    def DeleteTrainingJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/weightcast.v1.TrainerService/DeleteTrainingJob',
+            weightcast_dot_v1_dot_trainer__service__pb2.DeleteTrainingJobRequest.SerializeToString,
+            weightcast_dot_v1_dot_trainer__service__pb2.DeleteTrainingJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def WatchTrainingJob(request,
             target,
             options=(),
@@ -356,6 +487,141 @@ class TrainerService:
             '/weightcast.v1.TrainerService/WatchTrainingJob',
             weightcast_dot_v1_dot_trainer__service__pb2.WatchTrainingJobRequest.SerializeToString,
             weightcast_dot_v1_dot_trainer__service__pb2.WatchTrainingJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateTrainingSchedule(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/weightcast.v1.TrainerService/CreateTrainingSchedule',
+            weightcast_dot_v1_dot_trainer__service__pb2.CreateTrainingScheduleRequest.SerializeToString,
+            weightcast_dot_v1_dot_trainer__service__pb2.CreateTrainingScheduleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTrainingSchedule(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/weightcast.v1.TrainerService/GetTrainingSchedule',
+            weightcast_dot_v1_dot_trainer__service__pb2.GetTrainingScheduleRequest.SerializeToString,
+            weightcast_dot_v1_dot_trainer__service__pb2.GetTrainingScheduleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTrainingSchedules(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/weightcast.v1.TrainerService/ListTrainingSchedules',
+            weightcast_dot_v1_dot_trainer__service__pb2.ListTrainingSchedulesRequest.SerializeToString,
+            weightcast_dot_v1_dot_trainer__service__pb2.ListTrainingSchedulesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseTrainingSchedule(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/weightcast.v1.TrainerService/PauseTrainingSchedule',
+            weightcast_dot_v1_dot_trainer__service__pb2.PauseTrainingScheduleRequest.SerializeToString,
+            weightcast_dot_v1_dot_trainer__service__pb2.PauseTrainingScheduleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteTrainingSchedule(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/weightcast.v1.TrainerService/DeleteTrainingSchedule',
+            weightcast_dot_v1_dot_trainer__service__pb2.DeleteTrainingScheduleRequest.SerializeToString,
+            weightcast_dot_v1_dot_trainer__service__pb2.DeleteTrainingScheduleResponse.FromString,
             options,
             channel_credentials,
             insecure,

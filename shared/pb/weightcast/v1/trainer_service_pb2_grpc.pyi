@@ -34,19 +34,35 @@ class TrainerServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> TrainerServiceAsyncStub: ...
     CreateTrainingJob: _grpc.UnaryUnaryMultiCallable[_trainer_service_pb2.CreateTrainingJobRequest, _trainer_service_pb2.CreateTrainingJobResponse]
-    """Validates a spec and queues a job for it. INVALID_ARGUMENT names every bad field at once."""
+    """Validates a spec and queues a job for it. INVALID_ARGUMENT names every bad field at once; RESOURCE_EXHAUSTED when too
+    many jobs wait. Jobs of one model run one after the other, in the order of their creation.
+    """
     GetTrainingJob: _grpc.UnaryUnaryMultiCallable[_trainer_service_pb2.GetTrainingJobRequest, _trainer_service_pb2.GetTrainingJobResponse]
     """Returns one job, whether it is waiting, running or long over."""
     ListTrainingJobs: _grpc.UnaryUnaryMultiCallable[_trainer_service_pb2.ListTrainingJobsRequest, _trainer_service_pb2.ListTrainingJobsResponse]
-    """Lists jobs, newest first. A job created between two pages moves the others on, so that one may be seen twice."""
+    """Lists jobs, newest first."""
     CancelTrainingJob: _grpc.UnaryUnaryMultiCallable[_trainer_service_pb2.CancelTrainingJobRequest, _trainer_service_pb2.CancelTrainingJobResponse]
-    """Asks a job to stop. A queued job ends at once; a running one at its next minibatch. FAILED_PRECONDITION when the
-    job has already ended.
+    """Asks a job to stop. A queued job ends at once; a running one at a minibatch within a second. FAILED_PRECONDITION when
+    the job has already ended.
     """
+    DeleteTrainingJob: _grpc.UnaryUnaryMultiCallable[_trainer_service_pb2.DeleteTrainingJobRequest, _trainer_service_pb2.DeleteTrainingJobResponse]
+    """Removes a job that has ended, and its history; the version it published stays. FAILED_PRECONDITION before it has ended."""
     WatchTrainingJob: _grpc.UnaryStreamMultiCallable[_trainer_service_pb2.WatchTrainingJobRequest, _trainer_service_pb2.WatchTrainingJobResponse]
-    """Streams a job's events: first those that have passed since the cursor, then new ones as they happen. The stream
-    ends by itself after the event that ends the job.
+    """Streams a job's events: first those that have passed since the cursor, then new ones as they happen, and a heartbeat
+    where there is nothing else to say. The stream ends by itself after the event that ends the job.
     """
+    CreateTrainingSchedule: _grpc.UnaryUnaryMultiCallable[_trainer_service_pb2.CreateTrainingScheduleRequest, _trainer_service_pb2.CreateTrainingScheduleResponse]
+    """Creates a schedule, which creates a job every so often, and none while its last one has not ended. The same schedule
+    again is no error; FAILED_PRECONDITION when the name is taken by another one.
+    """
+    GetTrainingSchedule: _grpc.UnaryUnaryMultiCallable[_trainer_service_pb2.GetTrainingScheduleRequest, _trainer_service_pb2.GetTrainingScheduleResponse]
+    """Returns one schedule."""
+    ListTrainingSchedules: _grpc.UnaryUnaryMultiCallable[_trainer_service_pb2.ListTrainingSchedulesRequest, _trainer_service_pb2.ListTrainingSchedulesResponse]
+    """Lists schedules by name."""
+    PauseTrainingSchedule: _grpc.UnaryUnaryMultiCallable[_trainer_service_pb2.PauseTrainingScheduleRequest, _trainer_service_pb2.PauseTrainingScheduleResponse]
+    """Pauses a schedule, or lets it go on; it makes up for nothing that it missed."""
+    DeleteTrainingSchedule: _grpc.UnaryUnaryMultiCallable[_trainer_service_pb2.DeleteTrainingScheduleRequest, _trainer_service_pb2.DeleteTrainingScheduleResponse]
+    """Removes a schedule. Its jobs stay."""
     ListDatasets: _grpc.UnaryUnaryMultiCallable[_trainer_service_pb2.ListDatasetsRequest, _trainer_service_pb2.ListDatasetsResponse]
     """Lists the data sets a job can name, without loading any."""
     GetDataset: _grpc.UnaryUnaryMultiCallable[_trainer_service_pb2.GetDatasetRequest, _trainer_service_pb2.GetDatasetResponse]
@@ -68,19 +84,35 @@ class TrainerServiceAsyncStub(TrainerServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateTrainingJob: _aio.UnaryUnaryMultiCallable[_trainer_service_pb2.CreateTrainingJobRequest, _trainer_service_pb2.CreateTrainingJobResponse]  # type: ignore[assignment]
-    """Validates a spec and queues a job for it. INVALID_ARGUMENT names every bad field at once."""
+    """Validates a spec and queues a job for it. INVALID_ARGUMENT names every bad field at once; RESOURCE_EXHAUSTED when too
+    many jobs wait. Jobs of one model run one after the other, in the order of their creation.
+    """
     GetTrainingJob: _aio.UnaryUnaryMultiCallable[_trainer_service_pb2.GetTrainingJobRequest, _trainer_service_pb2.GetTrainingJobResponse]  # type: ignore[assignment]
     """Returns one job, whether it is waiting, running or long over."""
     ListTrainingJobs: _aio.UnaryUnaryMultiCallable[_trainer_service_pb2.ListTrainingJobsRequest, _trainer_service_pb2.ListTrainingJobsResponse]  # type: ignore[assignment]
-    """Lists jobs, newest first. A job created between two pages moves the others on, so that one may be seen twice."""
+    """Lists jobs, newest first."""
     CancelTrainingJob: _aio.UnaryUnaryMultiCallable[_trainer_service_pb2.CancelTrainingJobRequest, _trainer_service_pb2.CancelTrainingJobResponse]  # type: ignore[assignment]
-    """Asks a job to stop. A queued job ends at once; a running one at its next minibatch. FAILED_PRECONDITION when the
-    job has already ended.
+    """Asks a job to stop. A queued job ends at once; a running one at a minibatch within a second. FAILED_PRECONDITION when
+    the job has already ended.
     """
+    DeleteTrainingJob: _aio.UnaryUnaryMultiCallable[_trainer_service_pb2.DeleteTrainingJobRequest, _trainer_service_pb2.DeleteTrainingJobResponse]  # type: ignore[assignment]
+    """Removes a job that has ended, and its history; the version it published stays. FAILED_PRECONDITION before it has ended."""
     WatchTrainingJob: _aio.UnaryStreamMultiCallable[_trainer_service_pb2.WatchTrainingJobRequest, _trainer_service_pb2.WatchTrainingJobResponse]  # type: ignore[assignment]
-    """Streams a job's events: first those that have passed since the cursor, then new ones as they happen. The stream
-    ends by itself after the event that ends the job.
+    """Streams a job's events: first those that have passed since the cursor, then new ones as they happen, and a heartbeat
+    where there is nothing else to say. The stream ends by itself after the event that ends the job.
     """
+    CreateTrainingSchedule: _aio.UnaryUnaryMultiCallable[_trainer_service_pb2.CreateTrainingScheduleRequest, _trainer_service_pb2.CreateTrainingScheduleResponse]  # type: ignore[assignment]
+    """Creates a schedule, which creates a job every so often, and none while its last one has not ended. The same schedule
+    again is no error; FAILED_PRECONDITION when the name is taken by another one.
+    """
+    GetTrainingSchedule: _aio.UnaryUnaryMultiCallable[_trainer_service_pb2.GetTrainingScheduleRequest, _trainer_service_pb2.GetTrainingScheduleResponse]  # type: ignore[assignment]
+    """Returns one schedule."""
+    ListTrainingSchedules: _aio.UnaryUnaryMultiCallable[_trainer_service_pb2.ListTrainingSchedulesRequest, _trainer_service_pb2.ListTrainingSchedulesResponse]  # type: ignore[assignment]
+    """Lists schedules by name."""
+    PauseTrainingSchedule: _aio.UnaryUnaryMultiCallable[_trainer_service_pb2.PauseTrainingScheduleRequest, _trainer_service_pb2.PauseTrainingScheduleResponse]  # type: ignore[assignment]
+    """Pauses a schedule, or lets it go on; it makes up for nothing that it missed."""
+    DeleteTrainingSchedule: _aio.UnaryUnaryMultiCallable[_trainer_service_pb2.DeleteTrainingScheduleRequest, _trainer_service_pb2.DeleteTrainingScheduleResponse]  # type: ignore[assignment]
+    """Removes a schedule. Its jobs stay."""
     ListDatasets: _aio.UnaryUnaryMultiCallable[_trainer_service_pb2.ListDatasetsRequest, _trainer_service_pb2.ListDatasetsResponse]  # type: ignore[assignment]
     """Lists the data sets a job can name, without loading any."""
     GetDataset: _aio.UnaryUnaryMultiCallable[_trainer_service_pb2.GetDatasetRequest, _trainer_service_pb2.GetDatasetResponse]  # type: ignore[assignment]
@@ -105,7 +137,9 @@ class TrainerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _trainer_service_pb2.CreateTrainingJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_trainer_service_pb2.CreateTrainingJobResponse, _abc.Awaitable[_trainer_service_pb2.CreateTrainingJobResponse]]:
-        """Validates a spec and queues a job for it. INVALID_ARGUMENT names every bad field at once."""
+        """Validates a spec and queues a job for it. INVALID_ARGUMENT names every bad field at once; RESOURCE_EXHAUSTED when too
+        many jobs wait. Jobs of one model run one after the other, in the order of their creation.
+        """
 
     @_abc_1.abstractmethod
     def GetTrainingJob(
@@ -121,7 +155,7 @@ class TrainerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _trainer_service_pb2.ListTrainingJobsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_trainer_service_pb2.ListTrainingJobsResponse, _abc.Awaitable[_trainer_service_pb2.ListTrainingJobsResponse]]:
-        """Lists jobs, newest first. A job created between two pages moves the others on, so that one may be seen twice."""
+        """Lists jobs, newest first."""
 
     @_abc_1.abstractmethod
     def CancelTrainingJob(
@@ -129,9 +163,17 @@ class TrainerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _trainer_service_pb2.CancelTrainingJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_trainer_service_pb2.CancelTrainingJobResponse, _abc.Awaitable[_trainer_service_pb2.CancelTrainingJobResponse]]:
-        """Asks a job to stop. A queued job ends at once; a running one at its next minibatch. FAILED_PRECONDITION when the
-        job has already ended.
+        """Asks a job to stop. A queued job ends at once; a running one at a minibatch within a second. FAILED_PRECONDITION when
+        the job has already ended.
         """
+
+    @_abc_1.abstractmethod
+    def DeleteTrainingJob(
+        self,
+        request: _trainer_service_pb2.DeleteTrainingJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_trainer_service_pb2.DeleteTrainingJobResponse, _abc.Awaitable[_trainer_service_pb2.DeleteTrainingJobResponse]]:
+        """Removes a job that has ended, and its history; the version it published stays. FAILED_PRECONDITION before it has ended."""
 
     @_abc_1.abstractmethod
     def WatchTrainingJob(
@@ -139,9 +181,51 @@ class TrainerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _trainer_service_pb2.WatchTrainingJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_trainer_service_pb2.WatchTrainingJobResponse], _abc.AsyncIterator[_trainer_service_pb2.WatchTrainingJobResponse]]:
-        """Streams a job's events: first those that have passed since the cursor, then new ones as they happen. The stream
-        ends by itself after the event that ends the job.
+        """Streams a job's events: first those that have passed since the cursor, then new ones as they happen, and a heartbeat
+        where there is nothing else to say. The stream ends by itself after the event that ends the job.
         """
+
+    @_abc_1.abstractmethod
+    def CreateTrainingSchedule(
+        self,
+        request: _trainer_service_pb2.CreateTrainingScheduleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_trainer_service_pb2.CreateTrainingScheduleResponse, _abc.Awaitable[_trainer_service_pb2.CreateTrainingScheduleResponse]]:
+        """Creates a schedule, which creates a job every so often, and none while its last one has not ended. The same schedule
+        again is no error; FAILED_PRECONDITION when the name is taken by another one.
+        """
+
+    @_abc_1.abstractmethod
+    def GetTrainingSchedule(
+        self,
+        request: _trainer_service_pb2.GetTrainingScheduleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_trainer_service_pb2.GetTrainingScheduleResponse, _abc.Awaitable[_trainer_service_pb2.GetTrainingScheduleResponse]]:
+        """Returns one schedule."""
+
+    @_abc_1.abstractmethod
+    def ListTrainingSchedules(
+        self,
+        request: _trainer_service_pb2.ListTrainingSchedulesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_trainer_service_pb2.ListTrainingSchedulesResponse, _abc.Awaitable[_trainer_service_pb2.ListTrainingSchedulesResponse]]:
+        """Lists schedules by name."""
+
+    @_abc_1.abstractmethod
+    def PauseTrainingSchedule(
+        self,
+        request: _trainer_service_pb2.PauseTrainingScheduleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_trainer_service_pb2.PauseTrainingScheduleResponse, _abc.Awaitable[_trainer_service_pb2.PauseTrainingScheduleResponse]]:
+        """Pauses a schedule, or lets it go on; it makes up for nothing that it missed."""
+
+    @_abc_1.abstractmethod
+    def DeleteTrainingSchedule(
+        self,
+        request: _trainer_service_pb2.DeleteTrainingScheduleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_trainer_service_pb2.DeleteTrainingScheduleResponse, _abc.Awaitable[_trainer_service_pb2.DeleteTrainingScheduleResponse]]:
+        """Removes a schedule. Its jobs stay."""
 
     @_abc_1.abstractmethod
     def ListDatasets(

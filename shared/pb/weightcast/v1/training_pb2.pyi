@@ -252,6 +252,65 @@ class DenseNetwork(_message.Message):
 Global___DenseNetwork: _TypeAlias = DenseNetwork  # noqa: Y015
 
 @_typing.final
+class Promotion(_message.Message):
+    """Whether a version goes live when it is published. A hold on the model (see RollbackModel) is stronger than any policy."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Policy:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _PolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Promotion._Policy.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        POLICY_UNSPECIFIED: Promotion._Policy.ValueType  # 0
+        """Not set: POLICY_ALWAYS is used."""
+        POLICY_ALWAYS: Promotion._Policy.ValueType  # 1
+        """It goes live."""
+        POLICY_IF_BETTER: Promotion._Policy.ValueType  # 2
+        """The version that is live is evaluated again on this job's test split; the new one goes live if it classifies more of
+        it correctly, by `margin` at least. It goes live where none is; it does not where the live one takes other examples
+        or tells other classes apart.
+        """
+        POLICY_MANUAL: Promotion._Policy.ValueType  # 3
+        """It waits for PromoteModelVersion."""
+
+    class Policy(_Policy, metaclass=_PolicyEnumTypeWrapper):
+        """What decides."""
+
+    POLICY_UNSPECIFIED: Promotion.Policy.ValueType  # 0
+    """Not set: POLICY_ALWAYS is used."""
+    POLICY_ALWAYS: Promotion.Policy.ValueType  # 1
+    """It goes live."""
+    POLICY_IF_BETTER: Promotion.Policy.ValueType  # 2
+    """The version that is live is evaluated again on this job's test split; the new one goes live if it classifies more of
+    it correctly, by `margin` at least. It goes live where none is; it does not where the live one takes other examples
+    or tells other classes apart.
+    """
+    POLICY_MANUAL: Promotion.Policy.ValueType  # 3
+    """It waits for PromoteModelVersion."""
+
+    POLICY_FIELD_NUMBER: _builtins.int
+    MARGIN_FIELD_NUMBER: _builtins.int
+    policy: Global___Promotion.Policy.ValueType
+    """What decides."""
+    margin: _builtins.float
+    """For POLICY_IF_BETTER: by how much the new accuracy must be higher, 0 to 1: 0.01 means one percentage point."""
+    def __init__(
+        self,
+        *,
+        policy: Global___Promotion.Policy.ValueType = ...,
+        margin: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["margin", b"margin", "policy", b"policy"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Promotion: _TypeAlias = Promotion  # noqa: Y015
+
+@_typing.final
 class TrainingSpec(_message.Message):
     """What to train, on what, and how. A field left unset takes the default of the preset, or the one named here, and the
     job that comes back shows the value used. Two jobs with one spec, one data set, the same libraries and the same number
@@ -283,6 +342,8 @@ class TrainingSpec(_message.Message):
     EMA_DECAY_FIELD_NUMBER: _builtins.int
     AUGMENTATION_FIELD_NUMBER: _builtins.int
     PUBLISH_FIELD_NUMBER: _builtins.int
+    PROMOTION_FIELD_NUMBER: _builtins.int
+    PARENT_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model to publish to: 1 to 63 of a–z, 0–9 and "-", starting with a letter or digit. Required."""
     dataset: _builtins.str
@@ -338,6 +399,12 @@ class TrainingSpec(_message.Message):
     """
     publish: _builtins.bool
     """Whether the result is published. Unset means true; false trains, measures, and gives weights_digest only."""
+    parent: _builtins.str
+    """The version of this model whose weights training starts from: a number, "live", "latest" or another alias, which the
+    job that comes back shows as a number. It must be of the same layers, which are the default then, and the data set
+    must have its examples' shape and its classes; what was done to its examples is done to these. Empty means random
+    weights.
+    """
     @_builtins.property
     def network(self) -> Global___DenseNetwork:
         """Fully connected hidden layers, instead of the preset's. The job that comes back names them in `layers`."""
@@ -355,6 +422,10 @@ class TrainingSpec(_message.Message):
     @_builtins.property
     def augmentation(self) -> Global___Augmentation:
         """Random changes to training images. Unset means the preset's."""
+
+    @_builtins.property
+    def promotion(self) -> Global___Promotion:
+        """Whether the published version goes live. Unset means that it does."""
 
     def __init__(
         self,
@@ -382,10 +453,12 @@ class TrainingSpec(_message.Message):
         ema_decay: _builtins.float | None = ...,
         augmentation: Global___Augmentation | None = ...,
         publish: _builtins.bool | None = ...,
+        promotion: Global___Promotion | None = ...,
+        parent: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_early_stopping_patience", b"_early_stopping_patience", "_ema_decay", b"_ema_decay", "_epochs", b"_epochs", "_gradient_clip_norm", b"_gradient_clip_norm", "_label_smoothing", b"_label_smoothing", "_learning_rate", b"_learning_rate", "_momentum", b"_momentum", "_nesterov", b"_nesterov", "_publish", b"_publish", "_seed", b"_seed", "_validation_fraction", b"_validation_fraction", "_weight_decay", b"_weight_decay", "augmentation", b"augmentation", "batch_size", b"batch_size", "early_stopping_patience", b"early_stopping_patience", "ema_decay", b"ema_decay", "epochs", b"epochs", "gradient_clip_norm", b"gradient_clip_norm", "label_smoothing", b"label_smoothing", "learning_rate", b"learning_rate", "momentum", b"momentum", "nesterov", b"nesterov", "network", b"network", "publish", b"publish", "schedule", b"schedule", "seed", b"seed", "validation_fraction", b"validation_fraction", "weight_decay", b"weight_decay"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_early_stopping_patience", b"_early_stopping_patience", "_ema_decay", b"_ema_decay", "_epochs", b"_epochs", "_gradient_clip_norm", b"_gradient_clip_norm", "_label_smoothing", b"_label_smoothing", "_learning_rate", b"_learning_rate", "_momentum", b"_momentum", "_nesterov", b"_nesterov", "_publish", b"_publish", "_seed", b"_seed", "_validation_fraction", b"_validation_fraction", "_weight_decay", b"_weight_decay", "augmentation", b"augmentation", "batch_size", b"batch_size", "early_stopping_patience", b"early_stopping_patience", "ema_decay", b"ema_decay", "epochs", b"epochs", "gradient_clip_norm", b"gradient_clip_norm", "label_smoothing", b"label_smoothing", "learning_rate", b"learning_rate", "momentum", b"momentum", "nesterov", b"nesterov", "network", b"network", "promotion", b"promotion", "publish", b"publish", "schedule", b"schedule", "seed", b"seed", "validation_fraction", b"validation_fraction", "weight_decay", b"weight_decay"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_early_stopping_patience", b"_early_stopping_patience", "_ema_decay", b"_ema_decay", "_epochs", b"_epochs", "_gradient_clip_norm", b"_gradient_clip_norm", "_label_smoothing", b"_label_smoothing", "_learning_rate", b"_learning_rate", "_momentum", b"_momentum", "_nesterov", b"_nesterov", "_publish", b"_publish", "_seed", b"_seed", "_validation_fraction", b"_validation_fraction", "_weight_decay", b"_weight_decay", "augmentation", b"augmentation", "batch_size", b"batch_size", "dataset", b"dataset", "early_stopping_patience", b"early_stopping_patience", "ema_decay", b"ema_decay", "epochs", b"epochs", "gradient_clip_norm", b"gradient_clip_norm", "initialization", b"initialization", "label_smoothing", b"label_smoothing", "layers", b"layers", "learning_rate", b"learning_rate", "loss", b"loss", "model", b"model", "momentum", b"momentum", "nesterov", b"nesterov", "network", b"network", "optimizer", b"optimizer", "preset", b"preset", "publish", b"publish", "schedule", b"schedule", "seed", b"seed", "validation_fraction", b"validation_fraction", "weight_decay", b"weight_decay"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_early_stopping_patience", b"_early_stopping_patience", "_ema_decay", b"_ema_decay", "_epochs", b"_epochs", "_gradient_clip_norm", b"_gradient_clip_norm", "_label_smoothing", b"_label_smoothing", "_learning_rate", b"_learning_rate", "_momentum", b"_momentum", "_nesterov", b"_nesterov", "_publish", b"_publish", "_seed", b"_seed", "_validation_fraction", b"_validation_fraction", "_weight_decay", b"_weight_decay", "augmentation", b"augmentation", "batch_size", b"batch_size", "dataset", b"dataset", "early_stopping_patience", b"early_stopping_patience", "ema_decay", b"ema_decay", "epochs", b"epochs", "gradient_clip_norm", b"gradient_clip_norm", "initialization", b"initialization", "label_smoothing", b"label_smoothing", "layers", b"layers", "learning_rate", b"learning_rate", "loss", b"loss", "model", b"model", "momentum", b"momentum", "nesterov", b"nesterov", "network", b"network", "optimizer", b"optimizer", "parent", b"parent", "preset", b"preset", "promotion", b"promotion", "publish", b"publish", "schedule", b"schedule", "seed", b"seed", "validation_fraction", b"validation_fraction", "weight_decay", b"weight_decay"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__batch_size: _TypeAlias = _typing.Literal["batch_size"]  # noqa: Y015
     _WhichOneofArgType__batch_size: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size"]  # noqa: Y015
@@ -564,8 +637,158 @@ class TrainingProgress(_message.Message):
 Global___TrainingProgress: _TypeAlias = TrainingProgress  # noqa: Y015
 
 @_typing.final
+class PromotionVerdict(_message.Message):
+    """Whether a version went live when it was published, and why."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Outcome:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[PromotionVerdict._Outcome.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        OUTCOME_UNSPECIFIED: PromotionVerdict._Outcome.ValueType  # 0
+        """Not set: published by a build that kept no verdict."""
+        OUTCOME_PROMOTED: PromotionVerdict._Outcome.ValueType  # 1
+        """It went live."""
+        OUTCOME_NOT_BETTER: PromotionVerdict._Outcome.ValueType  # 2
+        """It did not win by the margin."""
+        OUTCOME_NOT_COMPARABLE: PromotionVerdict._Outcome.ValueType  # 3
+        """The live version takes other examples, tells other classes apart, or cannot be read."""
+        OUTCOME_MANUAL: PromotionVerdict._Outcome.ValueType  # 4
+        """The policy leaves it to PromoteModelVersion."""
+        OUTCOME_HELD: PromotionVerdict._Outcome.ValueType  # 5
+        """The model was on hold."""
+
+    class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper):
+        """The decision."""
+
+    OUTCOME_UNSPECIFIED: PromotionVerdict.Outcome.ValueType  # 0
+    """Not set: published by a build that kept no verdict."""
+    OUTCOME_PROMOTED: PromotionVerdict.Outcome.ValueType  # 1
+    """It went live."""
+    OUTCOME_NOT_BETTER: PromotionVerdict.Outcome.ValueType  # 2
+    """It did not win by the margin."""
+    OUTCOME_NOT_COMPARABLE: PromotionVerdict.Outcome.ValueType  # 3
+    """The live version takes other examples, tells other classes apart, or cannot be read."""
+    OUTCOME_MANUAL: PromotionVerdict.Outcome.ValueType  # 4
+    """The policy leaves it to PromoteModelVersion."""
+    OUTCOME_HELD: PromotionVerdict.Outcome.ValueType  # 5
+    """The model was on hold."""
+
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    PROMOTION_FIELD_NUMBER: _builtins.int
+    ACCURACY_FIELD_NUMBER: _builtins.int
+    LIVE_VERSION_FIELD_NUMBER: _builtins.int
+    LIVE_ACCURACY_FIELD_NUMBER: _builtins.int
+    outcome: Global___PromotionVerdict.Outcome.ValueType
+    """The decision."""
+    accuracy: _builtins.float
+    """The share of the job's test split that the new version classified correctly, 0 to 1."""
+    live_version: _builtins.int
+    """The version that was live then. 0 means none."""
+    live_accuracy: _builtins.float
+    """The share of the same test split that the live version classified correctly, 0 to 1. Unset where it was not evaluated."""
+    @_builtins.property
+    def promotion(self) -> Global___Promotion:
+        """The policy and margin it was decided by."""
+
+    def __init__(
+        self,
+        *,
+        outcome: Global___PromotionVerdict.Outcome.ValueType = ...,
+        promotion: Global___Promotion | None = ...,
+        accuracy: _builtins.float = ...,
+        live_version: _builtins.int = ...,
+        live_accuracy: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_live_accuracy", b"_live_accuracy", "live_accuracy", b"live_accuracy", "promotion", b"promotion"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_live_accuracy", b"_live_accuracy", "accuracy", b"accuracy", "live_accuracy", b"live_accuracy", "live_version", b"live_version", "outcome", b"outcome", "promotion", b"promotion"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__live_accuracy: _TypeAlias = _typing.Literal["live_accuracy"]  # noqa: Y015
+    _WhichOneofArgType__live_accuracy: _TypeAlias = _typing.Literal["_live_accuracy", b"_live_accuracy"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__live_accuracy) -> _WhichOneofReturnType__live_accuracy | None: ...
+
+Global___PromotionVerdict: _TypeAlias = PromotionVerdict  # noqa: Y015
+
+@_typing.final
+class TrainingAttempt(_message.Message):
+    """One run of a job on one worker. A job has another where a run ended before the job did."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Outcome:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[TrainingAttempt._Outcome.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        OUTCOME_UNSPECIFIED: TrainingAttempt._Outcome.ValueType  # 0
+        """Not set: it is under way."""
+        OUTCOME_ENDED: TrainingAttempt._Outcome.ValueType  # 1
+        """The job ended with it."""
+        OUTCOME_HANDED_BACK: TrainingAttempt._Outcome.ValueType  # 2
+        """Its worker was told to stop, wrote a checkpoint and gave the job back."""
+        OUTCOME_DIED: TrainingAttempt._Outcome.ValueType  # 3
+        """Its process or its worker died or vanished. The third time the job fails."""
+
+    class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper):
+        """What became of the run."""
+
+    OUTCOME_UNSPECIFIED: TrainingAttempt.Outcome.ValueType  # 0
+    """Not set: it is under way."""
+    OUTCOME_ENDED: TrainingAttempt.Outcome.ValueType  # 1
+    """The job ended with it."""
+    OUTCOME_HANDED_BACK: TrainingAttempt.Outcome.ValueType  # 2
+    """Its worker was told to stop, wrote a checkpoint and gave the job back."""
+    OUTCOME_DIED: TrainingAttempt.Outcome.ValueType  # 3
+    """Its process or its worker died or vanished. The third time the job fails."""
+
+    WORKER_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    RESUMED_UPDATE_FIELD_NUMBER: _builtins.int
+    worker: _builtins.str
+    """Which worker: host, process id."""
+    outcome: Global___TrainingAttempt.Outcome.ValueType
+    """What became of it."""
+    message: _builtins.str
+    """Why, for people."""
+    resumed_update: _builtins.int
+    """The updates done before it, which it took over from a checkpoint. 0 means that it began at the beginning."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """When it began."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """When it ended, or was found to have. Unset while it is under way."""
+
+    def __init__(
+        self,
+        *,
+        worker: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        outcome: Global___TrainingAttempt.Outcome.ValueType = ...,
+        message: _builtins.str = ...,
+        resumed_update: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "message", b"message", "outcome", b"outcome", "resumed_update", b"resumed_update", "start_time", b"start_time", "worker", b"worker"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TrainingAttempt: _TypeAlias = TrainingAttempt  # noqa: Y015
+
+@_typing.final
 class TrainingJob(_message.Message):
-    """One request to train a model. It stays readable after it ends."""
+    """One request to train a model. It stays readable after it ends, for as long as the service keeps old jobs."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -578,7 +801,9 @@ class TrainingJob(_message.Message):
         STATE_UNSPECIFIED: TrainingJob._State.ValueType  # 0
         """Not set; never returned."""
         STATE_QUEUED: TrainingJob._State.ValueType  # 1
-        """Accepted, waiting for a worker."""
+        """Accepted, waiting for a worker, or for the running job of the same model to end; or given back by a worker, to be
+        continued by another.
+        """
         STATE_RUNNING: TrainingJob._State.ValueType  # 2
         """A worker is training."""
         STATE_SUCCEEDED: TrainingJob._State.ValueType  # 3
@@ -594,7 +819,9 @@ class TrainingJob(_message.Message):
     STATE_UNSPECIFIED: TrainingJob.State.ValueType  # 0
     """Not set; never returned."""
     STATE_QUEUED: TrainingJob.State.ValueType  # 1
-    """Accepted, waiting for a worker."""
+    """Accepted, waiting for a worker, or for the running job of the same model to end; or given back by a worker, to be
+    continued by another.
+    """
     STATE_RUNNING: TrainingJob.State.ValueType  # 2
     """A worker is training."""
     STATE_SUCCEEDED: TrainingJob.State.ValueType  # 3
@@ -638,6 +865,9 @@ class TrainingJob(_message.Message):
     WEIGHTS_DIGEST_FIELD_NUMBER: _builtins.int
     DATASET_DIGEST_FIELD_NUMBER: _builtins.int
     LIBRARY_VERSIONS_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    PROMOTION_FIELD_NUMBER: _builtins.int
+    SCHEDULE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The job's identifier, given by the service."""
     state: Global___TrainingJob.State.ValueType
@@ -656,6 +886,8 @@ class TrainingJob(_message.Message):
     """SHA-256 of the data set it learns from, lower-case hex. For an upload it is set from the beginning, and the job fails
     if other data has taken the name when it runs; else it is empty unless SUCCEEDED.
     """
+    schedule: _builtins.str
+    """The schedule that created the job. Empty where a caller did."""
     @_builtins.property
     def spec(self) -> Global___TrainingSpec:
         """The spec with every default filled in."""
@@ -686,6 +918,14 @@ class TrainingJob(_message.Message):
         unless SUCCEEDED.
         """
 
+    @_builtins.property
+    def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrainingAttempt]:
+        """Every run, in order."""
+
+    @_builtins.property
+    def promotion(self) -> Global___PromotionVerdict:
+        """What became of the published version at publication. Unset unless SUCCEEDED with spec.publish."""
+
     def __init__(
         self,
         *,
@@ -703,10 +943,13 @@ class TrainingJob(_message.Message):
         weights_digest: _builtins.str = ...,
         dataset_digest: _builtins.str = ...,
         library_versions: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        attempts: _abc.Iterable[Global___TrainingAttempt] | None = ...,
+        promotion: Global___PromotionVerdict | None = ...,
+        schedule: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "progress", b"progress", "spec", b"spec", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "progress", b"progress", "promotion", b"promotion", "spec", b"spec", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "dataset_digest", b"dataset_digest", "digest", b"digest", "end_time", b"end_time", "epochs", b"epochs", "error_message", b"error_message", "id", b"id", "library_versions", b"library_versions", "progress", b"progress", "spec", b"spec", "start_time", b"start_time", "state", b"state", "version", b"version", "weights_digest", b"weights_digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "digest", b"digest", "end_time", b"end_time", "epochs", b"epochs", "error_message", b"error_message", "id", b"id", "library_versions", b"library_versions", "progress", b"progress", "promotion", b"promotion", "schedule", b"schedule", "spec", b"spec", "start_time", b"start_time", "state", b"state", "version", b"version", "weights_digest", b"weights_digest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
