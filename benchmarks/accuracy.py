@@ -44,10 +44,10 @@ class Lines:
     def __init__(self, name: str) -> None:
         self._name = name
 
-    def on_step(self, progress: Progress) -> None:
+    def on_step(self, progress: Progress, _take: object) -> None:
         """Nothing."""
 
-    def on_epoch(self, metrics: EpochMetrics) -> None:
+    def on_epoch(self, metrics: EpochMetrics, _take: object) -> None:
         """One line."""
         console.print(
             f"{self._name} epoch {metrics.epoch}  loss {metrics.train_loss:.4f}  test {metrics.test_accuracy:.2%}  "

@@ -75,8 +75,8 @@ def measure(
         for snapshot in to_publish:
             called = time.time()
             # Publishing is idempotent per job, so each publication is a job of its own.
-            version = store.publish(MODEL, snapshot, training_job_id=uuid.uuid4().hex)
-            seconds.append(traffic.wait_for_version(version, FIRST_ANSWER_SECONDS) - called)
+            published = store.publish(MODEL, snapshot, training_job_id=uuid.uuid4().hex)
+            seconds.append(traffic.wait_for_version(published.ref.version, FIRST_ANSWER_SECONDS) - called)
     return seconds, traffic.tally
 
 

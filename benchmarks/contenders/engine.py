@@ -27,12 +27,12 @@ class TurnByTurn:
             raise NoMoreTurns
         self._started = time.perf_counter()
 
-    def on_step(self, progress: Progress) -> None:
+    def on_step(self, progress: Progress, _take: object) -> None:
         """Stops the clock at an epoch's last step."""
         if progress.step == progress.steps_per_epoch:
             self._stopped = time.perf_counter()
 
-    def on_epoch(self, _metrics: EpochMetrics) -> None:
+    def on_epoch(self, _metrics: EpochMetrics, _take: object) -> None:
         """Answers, and waits."""
         self._channel.answer({"samples_per_second": self._examples / (self._stopped - self._started)})
         self.wait()

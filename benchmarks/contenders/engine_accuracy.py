@@ -30,10 +30,10 @@ class Stopwatch:
         self._started = time.perf_counter()
         self.curve: list[tuple[float, float]] = []  # seconds, test accuracy
 
-    def on_step(self, progress: Progress) -> None:
+    def on_step(self, progress: Progress, _take: object) -> None:
         """Nothing to do."""
 
-    def on_epoch(self, metrics: EpochMetrics) -> None:
+    def on_epoch(self, metrics: EpochMetrics, _take: object) -> None:
         """Takes down the time."""
         self.curve.append((time.perf_counter() - self._started, metrics.test_accuracy))
         if metrics.test_accuracy >= GOAL:

@@ -18,6 +18,7 @@ from shared.recipe import Loss
 from shared.training_spec import EpochMetrics, TrainingSpec
 from trainer_service.datasets.dataset import Dataset, Split
 from trainer_service.datasets.digits import load_digits
+from trainer_service.training.checkpoint import Checkpoint
 from trainer_service.training.loop import Progress, TrainedNetwork, train
 
 Numbers = npt.NDArray[np.float64]
@@ -278,10 +279,10 @@ def make_dataset() -> Callable[..., Dataset]:
 class Silent:
     """An observer that lets training go on and says nothing."""
 
-    def on_step(self, progress: Progress) -> None:
+    def on_step(self, progress: Progress, take: Callable[[], Checkpoint]) -> None:
         """Takes note of nothing."""
 
-    def on_epoch(self, metrics: EpochMetrics) -> None:
+    def on_epoch(self, metrics: EpochMetrics, take: Callable[[], Checkpoint]) -> None:
         """Takes note of nothing."""
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from shared.layers import Shape
 from shared.recipe import Augmentation
-from trainer_service.training.augmentation import POOL_BYTES, USES, Augmenter
+from trainer_service.training.augmentation import Augmenter
+from trainer_service.training.augmentation_maps import POOL_BYTES, USES
 
 ALL = Augmentation(shift=2, rotation=15, scale=0.1, elastic_strength=34, elastic_smoothing=4)
 
@@ -149,6 +150,22 @@ def test_maps_are_drawn_anew_after_so_many_uses() -> None:
     for place in range(128):
         different = {lap[place] for lap in seen}
         assert 2 <= len(different) <= len(laps) // USES + 1
+
+
+@pytest.mark.parametrize("augmentation", [Augmentation(shift=3), Augmentation(rotation=9, elastic_strength=20)])
+@pytest.mark.parametrize("calls", [0, 1, 17, 18, 40])
+def test_another_augmenter_goes_on_from_a_state(augmentation: Augmentation, calls: int) -> None:
+    """Byte for byte, in the first lap and after laps in which some maps were drawn anew and others were not."""
+    shape, rows = (64, 64), 128  # as many as the pool has maps, so each call is a lap of 16 blocks
+    images = random_images(rows, shape)
+    first, second = (augmenter(augmentation, shape, rows) for _ in range(2))
+    for _ in range(calls):
+        first.apply(images, np.empty_like(images))
+    first.apply(images[:40], np.empty_like(images[:40]))
+    second.restore({name: array.copy() for name, array in first.state().items()})
+    for _ in range(18):
+        expected = first.apply(images, np.empty_like(images))
+        assert np.array_equal(second.apply(images, np.empty_like(images)), expected)
 
 
 def test_shifts_are_spread_evenly_up_to_the_amount() -> None:

@@ -12,8 +12,9 @@ from shared.recipe import Optimizer
 from shared.training_spec import EpochMetrics, TrainingSpec
 from trainer_service.datasets.dataset import Dataset, Split
 from trainer_service.training.averaging import MovingAverage
+from trainer_service.training.early_stopping import Best
 from trainer_service.training.initialization import initial_network
-from trainer_service.training.loop import Best, TrainedNetwork, set_aside
+from trainer_service.training.loop import TrainedNetwork, set_aside
 
 SPEC = TrainingSpec("m", "made", seed=3, layers=(Dense(8, Activation.RELU),), epochs=4, batch_size=10)
 # Learns so fast that it soon gets worse again.
@@ -38,12 +39,14 @@ def epoch(number: int, validation_loss: float) -> EpochMetrics:
 
 def test_patience_counts_epochs_without_a_smaller_loss(make_network: Callable[[Architecture, int], Network]) -> None:
     """A loss that is only as small does not count; the best weights are a copy of that moment's."""
-    network, best = make_network(Architecture.dense(2, (), 2), 0), Best(patience=2)
+    network = make_network(Architecture.dense(2, (), 2), 0)
+    best = Best(2, network)
     for number, (loss, is_over) in enumerate(
         [(0.5, False), (0.4, False), (0.6, False), (0.3, False), (0.3, False), (0.31, True)], start=1
     ):
         network.parameters[:] = number
-        assert best.is_over(epoch(number, loss), network) is is_over
+        best.note(epoch(number, loss), network)
+        assert best.is_over(number) is is_over
     assert best.epoch == 4
     assert best.network is not None
     assert (best.network.parameters == 4).all()
@@ -51,11 +54,22 @@ def test_patience_counts_epochs_without_a_smaller_loss(make_network: Callable[[A
 
 def test_without_patience_training_goes_on(make_network: Callable[[Architecture, int], Network]) -> None:
     """And the last weights are taken."""
-    network, best = make_network(Architecture.dense(2, (), 2), 0), Best(patience=0)
-    assert [best.is_over(epoch(number, loss), network) for number, loss in ((1, 0.1), (2, 9.0), (3, 99.0))] == [
-        False
-    ] * 3
-    assert best.network is None
+    network = make_network(Architecture.dense(2, (), 2), 0)
+    best = Best(0, network)
+    for number, loss in ((1, 0.1), (2, 9.0), (3, 99.0)):
+        best.note(epoch(number, loss), network)
+        assert not best.is_over(number)
+    assert (best.network, best.epoch) == (None, 0)
+
+
+def test_where_nothing_is_validated_training_goes_on(make_network: Callable[[Architecture, int], Network]) -> None:
+    """As where a single example is all there is: patience has nothing to wait for."""
+    network = make_network(Architecture.dense(2, (), 2), 0)
+    best = Best(1, network)
+    for number in (1, 2, 3):
+        best.note(replace(epoch(number, 1.0), validation_loss=None), network)
+        assert not best.is_over(number)
+    assert (best.network, best.epoch) == (None, 0)
 
 
 def test_early_stopping_restores_the_best_epochs_weights(noisy: Dataset, trained: Train) -> None:

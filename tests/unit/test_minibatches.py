@@ -62,6 +62,25 @@ def test_the_thread_ahead_gives_what_would_come_without_it(digits: Dataset) -> N
             for _ in range(3):  # the thread is at work on the next one meanwhile
                 np.testing.assert_array_equal(minibatch.features, expected)
             np.testing.assert_array_equal(minibatch.targets.argmax(axis=1), part)
+            np.testing.assert_equal(minibatch.augmentation, plain.state())  # not the thread's, which is further
+
+
+@pytest.mark.parametrize("done", [0, 1, 2, 3, 4])
+def test_an_epoch_goes_on_where_another_was_left(digits: Dataset, done: int) -> None:
+    """After so many minibatches, with the augmenter's state after the last of them; after all, nothing is left."""
+
+    def minibatches(augmenter: Augmenter) -> Minibatches:
+        return Minibatches(digits.train, 10, digits.preprocessing, BATCH, augmenter=augmenter)
+
+    first, second = (Augmenter(MOVED, (8, 8), np.random.default_rng(7), BATCH) for _ in range(2))
+    order = np.random.default_rng(0).permutation(50)
+    whole = [(each.features.copy(), each.targets.copy(), each.augmentation) for each in minibatches(first).epoch(order)]
+    if done:
+        second.restore(whole[done - 1][2])
+    rest = list(whole[done:])
+    for minibatch, (features, targets, _) in zip(minibatches(second).epoch(order, done), rest, strict=True):
+        np.testing.assert_array_equal(minibatch.features, features)
+        np.testing.assert_array_equal(minibatch.targets, targets)
 
 
 def test_an_epoch_that_is_not_finished_leaves_no_thread_behind(digits: Dataset) -> None:

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from shared import snapshot_codec
-from shared.layers import Activation, Conv2D, Dense, Flatten, MaxPool2D
+from shared.layers import Activation, Conv2D, Dense, Flatten, Layer, MaxPool2D
 from shared.model_version import ClassScore
 from shared.network import Architecture, Network
 from shared.training_spec import TrainingSpec
 from trainer_service.datasets.dataset import Dataset, Split
 from trainer_service.publishing import library_versions, self_test, snapshot_of
-from trainer_service.training.evaluation import Answers, Evaluator
+from trainer_service.training.evaluation import Answers, Evaluator, accuracy_on
 from trainer_service.training.loop import TrainedNetwork
 from trainer_service.training.parallel import Threads
 from trainer_service.training.report import calibration_error, evaluation_of
@@ -85,6 +85,28 @@ def test_an_evaluator_answers_for_every_example(
     np.testing.assert_array_equal(answers.class_ids, expected.argmax(axis=1))
     np.testing.assert_allclose(answers.confidences, expected.max(axis=1), rtol=1e-4)
     assert answers.accuracy == np.mean(expected.argmax(axis=1) == split.class_ids)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("layers", [(Dense(16, Activation.RELU),), PICTURES.layers[:-1]], ids=["dense", "pictures"])
+def test_a_version_is_measured_again_as_training_measured_it(
+    digits: Dataset, trained: Callable[..., TrainedNetwork], layers: tuple[Layer, ...], threads: int
+) -> None:
+    """On the same split to the last digit; and behind the preprocessing that is handed over, whatever it is."""
+    run = trained(TrainingSpec("m", "digits", 1, layers=layers, epochs=2, learning_rate=0.01), digits, threads)
+    assert accuracy_on(run.network, digits.preprocessing, digits.test, threads) == run.answers.accuracy
+    assert run.answers.accuracy > 0.5
+    negative = replace(digits.preprocessing, uint8_scale=-digits.preprocessing.uint8_scale)
+    assert accuracy_on(run.network, negative, digits.test, threads) < 0.5
+
+
+def test_a_network_that_answers_nan_is_measured_without_a_warning(
+    digits: Dataset, make_network: Callable[[Architecture, int], Network]
+) -> None:
+    """An answer that is no number is a wrong one, and no reason to fail."""
+    network = make_network(Architecture.dense(64, (8,), 10), 0)
+    network.parameters[:] *= np.float32(1e30)
+    assert 0 <= accuracy_on(network, digits.preprocessing, digits.test) < 0.5
 
 
 def test_a_network_that_answers_nan_has_no_loss(

@@ -44,11 +44,11 @@ class Steps:
 
     steps: list[Progress] = field(default_factory=list)
 
-    def on_step(self, progress: Progress) -> None:
+    def on_step(self, progress: Progress, _take: object) -> None:
         """Writes down a step."""
         self.steps.append(progress)
 
-    def on_epoch(self, metrics: EpochMetrics) -> None:
+    def on_epoch(self, metrics: EpochMetrics, _take: object) -> None:
         """Takes note of nothing."""
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from shared.errors import InvalidInputError
-from shared.layers import Activation, Conv2D, Dense, Flatten
-from shared.network import Architecture
+from shared.layers import Activation, Conv2D, Dense, Dropout, Flatten, Layer
+from shared.network import Architecture, Network
 from shared.recipe import Augmentation, Optimizer, Schedule, ScheduleKind
 from shared.training_spec import EpochMetrics, TrainingSpec
 from trainer_service.datasets.dataset import Dataset
@@ -27,11 +27,11 @@ class Notebook:
     steps: list[Progress] = field(default_factory=list)
     epochs: list[EpochMetrics] = field(default_factory=list)
 
-    def on_step(self, progress: Progress) -> None:
+    def on_step(self, progress: Progress, _take: object) -> None:
         """Writes down a step."""
         self.steps.append(progress)
 
-    def on_epoch(self, metrics: EpochMetrics) -> None:
+    def on_epoch(self, metrics: EpochMetrics, _take: object) -> None:
         """Writes down an epoch."""
         self.epochs.append(metrics)
 
@@ -98,8 +98,8 @@ def test_an_observer_that_raises_ends_training_at_once(digits: Dataset) -> None:
     """This is how a job is cancelled: nothing is trained after the exception."""
 
     class Impatient(Notebook):
-        def on_step(self, progress: Progress) -> None:
-            super().on_step(progress)
+        def on_step(self, progress: Progress, _take: object) -> None:
+            super().on_step(progress, _take)
             if len(self.steps) == 3:
                 raise EnoughError
 
@@ -173,6 +173,43 @@ def test_what_cannot_fit_the_examples_is_refused_before_training(
     flat = replace(made, preprocessing=replace(made.preprocessing, input_shape=(6,)))
     with pytest.raises(InvalidInputError, match=r"spec\.augmentation: .* rows of 6 features"):
         train(replace(SPEC, augmentation=Augmentation(shift=1)), flat, notebook)
+    assert notebook.steps == []
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("layers", [(Dropout(0.2), Dense(8, RELU)), (Conv2D(2, 2, 1, RELU), Flatten(), Dropout(0.2))])
+def test_from_the_weights_it_would_have_drawn_training_is_the_same(
+    make_dataset: Callable[..., Dataset], layers: tuple[Layer, ...], threads: int
+) -> None:
+    """Given weights take the place of random ones and of nothing else: order, dropout and pictures are as without."""
+    spec = replace(SPEC, layers=layers, batch_size=16, augmentation=Augmentation(shift=1), validation_fraction=0.2)
+    spec, dataset = replace(spec, ema_decay=0.9), make_dataset(50)
+    weights, *_ = np.random.default_rng(spec.seed).spawn(1)
+    initial = initial_network(spec.architecture((2, 3), 3), weights)
+    drawn, given = (train(spec, dataset, Notebook(), threads, initial=start) for start in (None, initial.frozen()))
+    assert given.network.parameters.tobytes() == drawn.network.parameters.tobytes()
+    other = Network(initial.architecture, initial.parameters * np.float32(1.5))
+    moved = train(spec, dataset, Notebook(), threads, initial=other).network.parameters
+    assert not np.array_equal(moved, drawn.network.parameters)
+
+
+def test_training_goes_on_from_given_weights_and_leaves_them_alone(digits: Dataset) -> None:
+    """What was learned before is there after the first epoch, and the network that was handed over is unchanged."""
+    learned = train(replace(SPEC, epochs=8, learning_rate=0.01), digits, Notebook()).network
+    before = learned.parameters.copy()
+    further, anew = (
+        train(replace(SPEC, epochs=1, seed=2), digits, Notebook(), initial=start).epochs[0] for start in (learned, None)
+    )
+    assert further.train_loss < anew.train_loss / 4
+    np.testing.assert_array_equal(learned.parameters, before)
+
+
+def test_weights_of_another_architecture_are_refused(make_dataset: Callable[..., Dataset]) -> None:
+    """By the name of the field that asked for them."""
+    notebook, dataset = Notebook(), make_dataset(20)
+    initial = initial_network(Architecture((2, 3), (Dense(3, Activation.IDENTITY),)), np.random.default_rng(0))
+    with pytest.raises(InvalidInputError, match=r"spec\.parent: .* other layers"):
+        train(SPEC, dataset, notebook, initial=initial)
     assert notebook.steps == []
 
 

@@ -10,7 +10,7 @@ from shared.network import Architecture, FloatArray, Network
 from shared.preprocessing import Preprocessing
 from trainer_service.datasets.dataset import Split
 from trainer_service.training.losses import cross_entropy_sum
-from trainer_service.training.parallel import Threads
+from trainer_service.training.parallel import Threads, threads_for
 
 CHUNK_ROWS = 1000
 
@@ -71,3 +71,10 @@ class Evaluator:
 
         loss = sum(self._threads.run(score)) / len(split)
         return Answers(loss, float(np.mean(class_ids == split.class_ids)), class_ids, confidences)
+
+
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")  # an answer that is no number is a wrong one
+def accuracy_on(network: Network, preprocessing: Preprocessing, split: Split, threads: int = 1) -> float:
+    """The share of a split that `network` classifies correctly behind `preprocessing`, as training would measure it."""
+    with threads_for(network.architecture, threads) as own_threads:
+        return Evaluator(network.architecture, preprocessing, own_threads).answers(network, split).accuracy

@@ -6,25 +6,26 @@ sum is taken in the same order.
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from shared.errors import InvalidInputError, WeightcastError
 from shared.network import Architecture, Network
 from shared.training_spec import EpochMetrics, TrainingSpec
 from trainer_service.datasets.dataset import Dataset, Split
 from trainer_service.training.augmentation import Augmenter
-from trainer_service.training.averaging import MovingAverage
 from trainer_service.training.backpropagation import Backpropagation
+from trainer_service.training.checkpoint import Checkpoint
 from trainer_service.training.evaluation import Answers, Evaluator
 from trainer_service.training.initialization import initial_network
 from trainer_service.training.minibatches import Minibatches
-from trainer_service.training.optimizers import clip_norm, optimizer_for
-from trainer_service.training.parallel import Gradient, ParallelBackpropagation, Threads
+from trainer_service.training.optimizers import clip_norm
+from trainer_service.training.parallel import Gradient, ParallelBackpropagation, Threads, threads_for
 from trainer_service.training.schedules import LearningRates
+from trainer_service.training.state import TrainingState
 
 TRAIN_SAMPLE = 10_000
 
@@ -48,13 +49,16 @@ class Progress:
 
 
 class Observer(Protocol):
-    """Who is told how training goes, and may end it by raising."""
+    """Who is told how training goes, and may end it by raising.
 
-    def on_step(self, progress: Progress) -> None:
+    `take` gives a checkpoint of this moment; it may be called until the method returns.
+    """
+
+    def on_step(self, progress: Progress, take: Callable[[], Checkpoint]) -> None:
         """After every minibatch."""
 
-    def on_epoch(self, metrics: EpochMetrics) -> None:
-        """After every epoch."""
+    def on_epoch(self, metrics: EpochMetrics, take: Callable[[], Checkpoint]) -> None:
+        """After every epoch; a training that is resumed from a checkpoint taken here begins with the next one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,11 +72,23 @@ class TrainedNetwork:
 
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # divergence is looked for, and told in our own words
-def train(spec: TrainingSpec, dataset: Dataset, observer: Observer, threads: int = 1) -> TrainedNetwork:
-    """Trains a network from random weights as `spec` says, on `threads` threads.
+def train(
+    spec: TrainingSpec,
+    dataset: Dataset,
+    observer: Observer,
+    threads: int = 1,
+    *,
+    initial: Network | None = None,
+    resume: Checkpoint | None = None,
+) -> TrainedNetwork:
+    """Trains a network as `spec` says, on `threads` threads.
+
+    It begins with random weights, or with those of `initial`. Or it goes on where `resume` was taken, and ends to the
+    last bit as it would have ended there; only the times differ.
 
     Raises:
-        InvalidInputError: if the layers do not fit the data set's examples.
+        InvalidInputError: if the layers do not fit the data set's examples, or `initial` has others.
+        CheckpointMismatchError: if `resume` is of another training.
         TrainingDivergedError: if the loss is no longer finite; names the epoch and the step.
         Exception: whatever the observer raises to end it.
     """
@@ -81,10 +97,11 @@ def train(spec: TrainingSpec, dataset: Dataset, observer: Observer, threads: int
     if violations:
         raise InvalidInputError(*violations)
     architecture = spec.architecture(input_shape, class_count)
-    # Fully connected networks leave the threads to BLAS; the others use them here, with one BLAS thread each.
-    ours, of_blas = (threads, 1) if architecture.takes_images else (1, threads)
-    with threadpool_limits(of_blas, "blas"), Threads(ours) as own_threads:
-        return _Training(spec, dataset, architecture, observer, own_threads).run()
+    if initial and initial.architecture != architecture:
+        raise InvalidInputError.of("spec.parent", "its network has other layers or inputs than the one to be trained")
+    with threads_for(architecture, threads) as own_threads:
+        training = _Training(spec, dataset, architecture, observer=observer, threads=own_threads, initial=initial)
+        return training.run(resume)
 
 
 def diverged(spec: TrainingSpec, loss: float, where: str) -> TrainingDivergedError:
@@ -93,127 +110,118 @@ def diverged(spec: TrainingSpec, loss: float, where: str) -> TrainingDivergedErr
 
 
 class _Training:
-    """One training: epoch after epoch over the same buffers."""
+    """One training: epoch after epoch over the same buffers. What changes from update to update is its state."""
 
     def __init__(
-        self, spec: TrainingSpec, dataset: Dataset, architecture: Architecture, observer: Observer, threads: Threads
+        self,
+        spec: TrainingSpec,
+        dataset: Dataset,
+        architecture: Architecture,
+        *,
+        observer: Observer,
+        threads: Threads,
+        initial: Network | None,
     ) -> None:
         self._spec, self._dataset, self._observer = spec, dataset, observer
         streams = np.random.default_rng(spec.seed).spawn(4 + threads.count)
-        weights, self._order, split, augmentation, *dropout = streams
+        weights, shuffle, split, augmentation, *dropout = streams
         self._train, self._validation = set_aside(dataset.train, spec.validation_fraction, split)
         batch_size = min(spec.batch_size, len(self._train))
-        self._network = initial_network(architecture, weights, spec.initialization)
-        self._average = MovingAverage(self._network, spec.ema_decay) if spec.ema_decay else None
+        network = initial_network(architecture, weights, spec.initialization)
+        if initial:
+            np.copyto(network.parameters, initial.parameters)
         self._gradient: Gradient
         if threads.count == 1:
             self._gradient = Backpropagation(architecture, batch_size, spec.loss, dropout[0])
         else:
             self._gradient = ParallelBackpropagation(architecture, batch_size, spec.loss, threads, dropout)
-        preprocessing = dataset.preprocessing
+        preprocessing, augmenter = dataset.preprocessing, None
+        if spec.augmentation:
+            augmenter = Augmenter(spec.augmentation, preprocessing.input_shape, augmentation, batch_size)
         self._minibatches = Minibatches(
             self._train,
             architecture.class_count,
             preprocessing,
             batch_size,
             label_smoothing=spec.label_smoothing,
-            augmenter=Augmenter(spec.augmentation, preprocessing.input_shape, augmentation, batch_size)
-            if spec.augmentation
-            else None,
+            augmenter=augmenter,
         )
-        self._optimizer = optimizer_for(spec, architecture.parameter_count)
         self._rates = LearningRates(spec, self._minibatches.steps)
         self._evaluator = Evaluator(architecture, preprocessing, threads)
-        self._updates = 0
-        self._seconds_of_updates = 0.0
+        examples = len(self._train), len(self._validation or ()), len(dataset.test)
+        self._state = TrainingState(
+            spec, network, shuffle=shuffle, dropout=dropout, augmenter=augmenter, examples=examples
+        )
 
-    def run(self) -> TrainedNetwork:
-        """Every epoch, or as many as early stopping allows."""
-        epochs: list[EpochMetrics] = []
-        published = self._average.network if self._average else self._network  # follows training from here on
-        best = Best(self._spec.early_stopping_patience)
-        for epoch in range(1, self._spec.epochs + 1):
-            started = time.perf_counter()
-            loss, samples_per_second = self._run_epoch(epoch)
-            metrics = self._measure(published, epoch, loss, samples_per_second, started)
-            epochs.append(metrics)
-            self._observer.on_epoch(metrics)
-            if best.is_over(metrics, published):
-                break
-        network = best.network or published
+    def run(self, checkpoint: Checkpoint | None) -> TrainedNetwork:
+        """Every epoch that is left, or as many as early stopping allows."""
+        state = self._state
+        if checkpoint:
+            state.restore(checkpoint)
+        while not state.is_over:
+            started = time.perf_counter() - state.position.seconds
+            self._run_epoch(started)
+            metrics = self._measure(started)
+            state.end_epoch(metrics)
+            self._observer.on_epoch(metrics, state.checkpoint)
+        network = state.best.network or state.published
         answers = self._evaluator.answers(network, self._dataset.test)
-        return TrainedNetwork(network, tuple(epochs), best.epoch or len(epochs), answers)
+        return TrainedNetwork(network, tuple(state.epochs), state.best.epoch or len(state.epochs), answers)
 
-    def _run_epoch(self, epoch: int) -> tuple[float, float]:
-        """Goes through the training split once in a new order; the mean loss and the samples per second."""
-        loss_sum, rows, steps = 0.0, 0, self._minibatches.steps
-        started = time.perf_counter()
-        order = self._order.permutation(len(self._train))
-        for step, minibatch in enumerate(self._minibatches.epoch(order), start=1):
-            loss = self._gradient.compute(self._network, minibatch.features, minibatch.targets)
+    def _run_epoch(self, started: float) -> None:
+        """Goes through the training split once in a new order, or through what is left of it."""
+        state = self._state
+        for minibatch in self._minibatches.epoch(state.order(), state.position.step):
+            loss = self._gradient.compute(state.network, minibatch.features, minibatch.targets)
             if not math.isfinite(loss):
-                raise diverged(self._spec, loss, f"in epoch {epoch}, step {step} of {steps}")
+                where = f"in epoch {state.epoch}, step {state.position.step + 1} of {self._minibatches.steps}"
+                raise diverged(self._spec, loss, where)
             self._update()
-            loss_sum += loss * len(minibatch)
-            rows += len(minibatch)
-            seconds = time.perf_counter() - started
-            left = (self._seconds_of_updates + seconds) / self._updates * (self._spec.epochs * steps - self._updates)
-            self._observer.on_step(Progress(epoch, step, steps, loss_sum / rows, rows / seconds, left))
-        seconds = time.perf_counter() - started
-        self._seconds_of_updates += seconds
-        return loss_sum / rows, rows / seconds
+            state.end_step(minibatch, loss, time.perf_counter() - started)
+            self._observer.on_step(self._progress(), state.checkpoint)
 
     def _update(self) -> None:
         """One step of the optimizer along the gradient."""
-        gradient = self._gradient.gradient
+        state, gradient = self._state, self._gradient.gradient
         if self._spec.gradient_clip_norm:
             clip_norm(gradient, self._spec.gradient_clip_norm)
-        self._optimizer.update(self._network.parameters, gradient, self._rates.at(self._updates))
-        self._updates += 1
-        if self._average:
-            self._average.update(self._network)
+        state.optimizer.update(state.network.parameters, gradient, self._rates.at(state.position.updates))
+        if state.average:
+            state.average.update(state.network)
 
-    def _measure(
-        self, network: Network, epoch: int, loss: float, samples_per_second: float, started: float
-    ) -> EpochMetrics:
+    def _progress(self) -> Progress:
+        position, steps = self._state.position, self._minibatches.steps
+        return Progress(
+            epoch=self._state.epoch,
+            step=position.step,
+            steps_per_epoch=steps,
+            train_loss=position.train_loss,
+            samples_per_second=position.samples_per_second,
+            seconds_left=position.seconds_per_update * (self._spec.epochs * steps - position.updates),
+        )
+
+    def _measure(self, started: float) -> EpochMetrics:
         """Scores the weights that would be published now."""
+        state, network = self._state, self._state.published
         train = self._evaluator.answers(network, self._train.sample(TRAIN_SAMPLE))
         test = self._evaluator.answers(network, self._dataset.test)
         validation = self._evaluator.answers(network, self._validation) if self._validation else None
         for answers in (train, validation, test):
             if answers is not None and not math.isfinite(answers.loss):
-                raise diverged(self._spec, answers.loss, f"after epoch {epoch}, step {self._minibatches.steps}")
+                raise diverged(self._spec, answers.loss, f"after epoch {state.epoch}, step {state.position.step}")
         return EpochMetrics(
-            epoch=epoch,
-            train_loss=loss,
+            epoch=state.epoch,
+            train_loss=state.position.train_loss,
             train_accuracy=train.accuracy,
             test_loss=test.loss,
             test_accuracy=test.accuracy,
-            samples_per_second=samples_per_second,
+            samples_per_second=state.position.samples_per_second,
             seconds=time.perf_counter() - started,
-            learning_rate=self._rates.at(self._updates - 1),
+            learning_rate=self._rates.at(state.position.updates - 1),
             train_sample_loss=train.loss,
             validation_loss=validation.loss if validation else None,
             validation_accuracy=validation.accuracy if validation else None,
         )
-
-
-class Best:
-    """The weights of the epoch with the smallest validation loss, where early stopping asks for them."""
-
-    def __init__(self, patience: int) -> None:
-        self._patience = patience
-        self._loss = math.inf
-        self.network: Network | None = None
-        self.epoch = 0
-
-    def is_over(self, metrics: EpochMetrics, network: Network) -> bool:
-        """Takes note of an epoch; whether there were `patience` epochs without a smaller loss."""
-        if not self._patience or metrics.validation_loss is None:
-            return False
-        if metrics.validation_loss < self._loss:
-            self._loss, self.epoch, self.network = metrics.validation_loss, metrics.epoch, network.frozen()
-        return metrics.epoch - self.epoch >= self._patience
 
 
 def set_aside(split: Split, fraction: float, rng: np.random.Generator) -> tuple[Split, Split | None]:

@@ -12,6 +12,7 @@ import numpy as np
 from shared.network import FloatArray
 from shared.recipe import Optimizer as OptimizerName
 from shared.training_spec import TrainingSpec
+from trainer_service.training.checkpoint import StateArray
 
 EPSILON = 1e-8
 
@@ -21,6 +22,9 @@ class Optimizer(Protocol):
 
     def update(self, parameters: FloatArray, gradient: FloatArray, learning_rate: float) -> None:
         """Changes `parameters` (parameter_count,) in place; `gradient` is overwritten."""
+
+    def state(self) -> dict[str, StateArray]:
+        """What it keeps from update to update: live arrays by name."""
 
 
 class Sgd:
@@ -50,6 +54,10 @@ class Sgd:
         np.multiply(direction, np.float32(learning_rate), out=gradient)
         np.subtract(parameters, gradient, out=parameters)
 
+    def state(self) -> dict[str, StateArray]:
+        """The velocity, where there is momentum."""
+        return {"velocity": self._velocity} if self._momentum else {}
+
 
 class RmsProp:
     """RMSprop (Tieleman and Hinton, 2012): the gradient over the root of a moving average of its square."""
@@ -73,6 +81,10 @@ class RmsProp:
         np.multiply(gradient, np.float32(learning_rate / factor), out=gradient)
         np.subtract(parameters, gradient, out=parameters)
 
+    def state(self) -> dict[str, StateArray]:
+        """The moving average of squares."""
+        return {"squares": self._squares}
+
 
 class Adam:
     """Adam (Kingma and Ba, 2015, algorithm 1): RMSprop with momentum, both corrected for their start at 0."""
@@ -80,17 +92,17 @@ class Adam:
     BETA1, BETA2 = 0.9, 0.999
 
     def __init__(self, parameter_count: int) -> None:
-        self._step = 0
+        self._step = np.zeros(1, np.int64)
         self._first_moment = np.zeros(parameter_count, np.float32)  # m / (1 − β1)
         self._second_moment = np.zeros(parameter_count, np.float32)  # v / (1 − β2)
 
     def update(self, parameters: FloatArray, gradient: FloatArray, learning_rate: float) -> None:
         """One step."""
         self._step += 1
-        first, second = self._first_moment, self._second_moment
+        step, first, second = int(self._step[0]), self._first_moment, self._second_moment
         # m̂ / (√v̂ + ε) = (first · a) / (√second · b + ε) = (a / b) · first / (√second + ε / b)
-        a = (1 - self.BETA1) / (1 - self.BETA1**self._step)
-        b = ((1 - self.BETA2) / (1 - self.BETA2**self._step)) ** 0.5
+        a = (1 - self.BETA1) / (1 - self.BETA1**step)
+        b = ((1 - self.BETA2) / (1 - self.BETA2**step)) ** 0.5
 
         np.multiply(first, np.float32(self.BETA1), out=first)
         np.add(first, gradient, out=first)
@@ -103,6 +115,10 @@ class Adam:
         np.divide(first, gradient, out=gradient)
         np.multiply(gradient, np.float32(learning_rate * a / b), out=gradient)
         np.subtract(parameters, gradient, out=parameters)
+
+    def state(self) -> dict[str, StateArray]:
+        """Both moments, and the number of steps."""
+        return {"step": self._step, "first_moment": self._first_moment, "second_moment": self._second_moment}
 
 
 class WeightDecay:
@@ -124,6 +140,10 @@ class WeightDecay:
             np.multiply(parameters, np.float32(self._weight_decay), out=self._scratch)
             np.add(gradient, self._scratch, out=gradient)
         self._optimizer.update(parameters, gradient, learning_rate)
+
+    def state(self) -> dict[str, StateArray]:
+        """The other optimizer's: there is nothing else to keep."""
+        return self._optimizer.state()
 
 
 def optimizer_for(spec: TrainingSpec, parameter_count: int) -> Optimizer:

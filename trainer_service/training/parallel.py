@@ -4,11 +4,13 @@ For networks with convolutions, whose step is as much copying and comparing as m
 faster with one thread of ours and BLAS' own threads (`make bench-alternatives` compares the two).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Protocol, Self, TypeVar
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from shared.network import Architecture, FloatArray, Network
 from shared.recipe import Loss
@@ -50,6 +52,17 @@ class Threads:
     def __exit__(self, *_: object) -> None:
         if self._others is not None:
             self._others.shutdown()
+
+
+@contextmanager
+def threads_for(architecture: Architecture, count: int) -> Iterator[Threads]:
+    """Threads to compute a network on, `count` in all.
+
+    Fully connected networks leave them to BLAS; the others use them here, with one BLAS thread each.
+    """
+    ours, of_blas = (count, 1) if architecture.takes_images else (1, count)
+    with threadpool_limits(of_blas, "blas"), Threads(ours) as threads:
+        yield threads
 
 
 class ParallelBackpropagation:
