@@ -14,12 +14,12 @@ WORKDIR /app
 FROM build AS trainer-build
 COPY requirements/trainer.txt /tmp/
 RUN python -m pip --python /venv install --require-hashes -r /tmp/trainer.txt \
- && find /venv/lib -type d -name tests -prune -exec rm -rf {} + \
+ && find /venv/lib -type d \( -name tests -o -path '*/onnx/backend/test' \) -prune -exec rm -rf {} + \
  && python -m compileall -q -j 0 --invalidation-mode unchecked-hash /venv/lib
 COPY shared shared
 COPY trainer_service trainer_service
 RUN python -m compileall -q --invalidation-mode unchecked-hash . \
- && /venv/bin/python -c 'import sklearn.datasets, trainer_service.__main__, trainer_service.worker'
+ && /venv/bin/python -c 'import sklearn.datasets, trainer_service.__main__, trainer_service.onnx_export, trainer_service.worker'
 
 FROM build AS inference-build
 COPY requirements/inference.txt /tmp/
