@@ -1,0 +1,1 @@
+"""Training schedules: what they are, where they are kept, and how they create jobs when they are due."""
