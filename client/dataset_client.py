@@ -6,16 +6,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from client.channel import ServiceClient
 from client.errors import rpc_errors
 from client.inference_client import array_of
+from client.trainer_service_client import TrainerServiceClient, pages
 from shared.pb.weightcast.v1 import dataset_pb2
 from shared.pb.weightcast.v1 import trainer_service_pb2 as pb
-from shared.pb.weightcast.v1.trainer_service_pb2_grpc import TrainerServiceStub
 
 CHUNK_BYTES = 2**20
 UPLOAD_SECONDS = 1800.0
-DATASETS_PER_PAGE = 200
 EXAMPLES_PER_PAGE = 1000
 FIRST_PAGE = 50
 PAGE_BYTES = 16 * 2**20
@@ -28,24 +26,13 @@ FORMATS = {
 Sent = Callable[[int], object]
 
 
-class DatasetClient(ServiceClient):
+class DatasetClient(TrainerServiceClient):
     """The part of a trainer's client that is about data sets."""
-
-    def __init__(self, address: str, *, timeout: float) -> None:
-        super().__init__(address, timeout=timeout, retry=True)
-        self.stub = TrainerServiceStub(self._channel)
 
     def datasets(self) -> list[dataset_pb2.Dataset]:
         """Every data set a job can name: what is known without loading any."""
-        found: list[dataset_pb2.Dataset] = []
-        request = pb.ListDatasetsRequest(page_size=DATASETS_PER_PAGE)
-        while True:
-            with rpc_errors():
-                page = self.stub.ListDatasets(request, timeout=self._timeout)
-            found.extend(page.datasets)
-            if not page.next_page_token:
-                return found
-            request.page_token = page.next_page_token
+        found = pages(lambda asked: self.stub.ListDatasets(asked, timeout=self._timeout), pb.ListDatasetsRequest())
+        return [dataset for page in found for dataset in page.datasets]
 
     def dataset(self, name: str, timeout: float | None = None) -> dataset_pb2.Dataset:
         """One data set, described; give it a longer `timeout`, in seconds, where it may have to be downloaded."""

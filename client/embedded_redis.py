@@ -71,3 +71,10 @@ class EmbeddedRedis:
             self.process.terminate()
             self.process.wait()
             self.process = None
+
+    def kill(self) -> None:
+        """Ends it at once, as a crash would."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None

@@ -83,6 +83,13 @@ class ServiceProcess:
         self.process = None
         return code
 
+    def kill(self) -> None:
+        """Ends it at once, as a crash would."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
     def _check(self, deadline: float) -> None:
         where = f"; see {self.log_path}" if self.log_path else ""
         if self.process is None or self.process.poll() is not None:

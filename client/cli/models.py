@@ -1,13 +1,12 @@
-"""`weightcast models`: what was published, what is live, what was learned, and the weights as a file."""
+"""`weightcast models`: what was published, what is live, what was learned, and a version as a file."""
 
 import hashlib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from client.cli.first_layer import weight_images
-from client.cli.layer_text import architecture_text
 from client.cli.learning import IMAGES_READ, show_learning
 from client.cli.learning_plot import PlotError, save_plot
 from client.cli.options import (
@@ -17,20 +16,22 @@ from client.cli.options import (
     TrainerAddress,
     console,
     errors,
-    list_table,
     message_dict,
     print_json,
     print_messages,
 )
-from client.cli.spec_view import print_fields, spec_fields
+from client.cli.version_view import models_table, show_origin, versions_table
 from client.trainer_client import TrainerClient
-from shared.pb.weightcast.v1.model_pb2 import ModelVersion
-from shared.pb.weightcast.v1.model_registry_service_pb2 import DownloadModelVersionHeader
+from shared.pb.weightcast.v1 import model_registry_service_pb2 as pb
 
-models = typer.Typer(help="Lists models and their versions, and downloads weights.", no_args_is_help=True)
-DIGEST_SHOWN = 12
+models = typer.Typer(
+    help="Lists models and their versions, makes versions live, compares, keeps, removes and downloads them.",
+    no_args_is_help=True,
+)
 LARGEST_VERSION = 2**63 - 1
+FORMATS = {"safetensors": pb.DOWNLOAD_FORMAT_SAFETENSORS, "onnx": pb.DOWNLOAD_FORMAT_ONNX}
 ModelName = Annotated[str, typer.Argument(help="The model's name.", metavar="MODEL")]
+VersionName = Annotated[str, typer.Argument(help="A version's number, or an alias.", metavar="VERSION")]
 Selector = Annotated[
     str, typer.Option("--version", help="A version's number, or an alias such as live or latest.", metavar="VERSION")
 ]
@@ -41,46 +42,53 @@ def selector(text: str) -> int | str:
     return int(text) if text.isascii() and text.isdigit() and int(text) <= LARGEST_VERSION else text
 
 
+def number_of(client: TrainerClient, model: str, text: str) -> int:
+    """The number of a version that is named by it or by an alias."""
+    version = selector(text)
+    return version if isinstance(version, int) else client.version(model, version).version
+
+
+def labels_of(texts: list[str]) -> dict[str, str]:
+    """Labels as they are typed, NAME=VALUE each, or NAME alone."""
+    return {name: value for name, _, value in (text.partition("=") for text in texts)}
+
+
 @models.command("list")
 def list_models(as_json: AsJson = False, trainer: TrainerAddress = TRAINER) -> None:
-    """Lists every model."""
+    """Lists every model, and which of them are on hold."""
     with TrainerClient(trainer) as client:
         found = client.models()
     if as_json:
         print_messages(found)
-        return
-    table = list_table("model", "live", "latest", "versions")
-    for model in found:
-        table.add_row(model.name, str(model.live_version or "–"), str(model.latest_version), str(model.version_count))
-    console.print(table)
+    else:
+        console.print(models_table(found))
 
 
 @models.command("versions")
 def list_versions(
     model: ModelName,
-    limit: Annotated[int, typer.Option(help="The most versions to show.", min=1, max=200)] = 20,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(help="Only versions with this label; may be given more than once.", metavar="NAME[=VALUE]"),
+    ] = None,
+    dataset: Annotated[str, typer.Option(help="Only versions that learned from this data set.")] = "",
+    job: Annotated[str, typer.Option(help="Only the version that this job published.")] = "",
+    pinned: Annotated[
+        bool | None, typer.Option("--pinned/--not-pinned", help="Only versions that are pinned, or are not.")
+    ] = None,
+    limit: Annotated[int, typer.Option(help="The most versions to show.", min=1)] = 20,
     as_json: AsJson = False,
     trainer: TrainerAddress = TRAINER,
 ) -> None:
     """Lists a model's newest versions."""
     with TrainerClient(trainer) as client:
-        found = client.versions(model, limit)
+        found = client.versions(
+            model, limit, labels=labels_of(label or []), dataset=dataset, training_job_id=job, pinned=pinned
+        )
     if as_json:
         print_messages(found)
-        return
-    table = list_table("aliases", "accuracy", "data set", "published, UTC", whole=("version", "job", "digest"))
-    for version in found:
-        manifest = version.manifest
-        table.add_row(
-            str(version.version),
-            manifest.training_job_id,
-            version.digest[:DIGEST_SHOWN],
-            ", ".join(version.aliases),
-            f"{manifest.epochs[-1].test_accuracy:.2%}" if manifest.epochs else "",
-            manifest.spec.dataset,
-            f"{version.publish_time.ToDatetime():%b %d, %H:%M}",
-        )
-    console.print(table)
+    else:
+        console.print(versions_table(found))
 
 
 @models.command("show")
@@ -93,7 +101,7 @@ def show_version(
     as_json: AsJson = False,
     trainer: TrainerAddress = TRAINER,
 ) -> None:
-    """Shows one version: where it came from and what it learned."""
+    """Shows one version: whether it went live and why, where it came from, what it learned, what people wrote."""
     with TrainerClient(trainer) as client:
         found = client.version(model, selector(version))
         drawn = plot is not None or not as_json
@@ -107,48 +115,42 @@ def show_version(
     if as_json:
         print_json(message_dict(found))
         return
-    show_origin(found)
+    show_origin(console, found)
     show_learning(console, found.manifest, weights)
     if plot is not None:
         console.print(f"wrote {plot}", highlight=False, markup=False)
-
-
-def show_origin(found: ModelVersion) -> None:
-    """Prints what a version is and where it came from."""
-    manifest = found.manifest
-    console.print(f"{found.model} version {found.version} ({', '.join(found.aliases) or 'no alias'})", highlight=False)
-    fields = {
-        "network": architecture_text(manifest.architecture),
-        "digest": found.digest,
-        "weights": f"{found.weights_size_bytes:,} bytes, SHA-256 {manifest.weights_digest}",
-        "data": f"{manifest.spec.dataset}, SHA-256 {manifest.dataset_digest}",
-        "job": manifest.training_job_id,
-        "libraries": ", ".join(f"{name} {number}" for name, number in sorted(manifest.library_versions.items())),
-    }
-    said = ("model", "data set", "network")
-    recipe = {name: value for name, value in spec_fields(manifest.spec).items() if name not in said}
-    print_fields(console, {**fields, **recipe})
 
 
 @models.command("download")
 def download(
     model: ModelName,
     version: Selector = "live",
+    file_format: Annotated[
+        Literal["safetensors", "onnx"],
+        typer.Option(
+            "--format", help="The weights as published, or the whole network: raw examples in, probabilities out."
+        ),
+    ] = "safetensors",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write it.")] = None,
     trainer: TrainerAddress = TRAINER,
 ) -> None:
-    """Downloads a version's weights as a safetensors file, checked against its digest."""
+    """Downloads a version as a file, checked against its digest."""
     with TrainerClient(trainer) as client:
-        header, weights = fetch(client, model, selector(version))
+        header, contents = fetch(client, model, selector(version), FORMATS[file_format])
     path = output or Path(header.file_name)
-    path.write_bytes(weights)
-    console.print(f"wrote {path}, {len(weights):,} bytes, SHA-256 {header.sha256}", highlight=False)
+    path.write_bytes(contents)
+    console.print(f"wrote {path}, {len(contents):,} bytes, SHA-256 {header.sha256}", highlight=False)
 
 
-def fetch(client: TrainerClient, model: str, version: int | str) -> tuple[DownloadModelVersionHeader, bytes]:
-    """A version's safetensors file, checked against its digest; exits 1 if it is not what was announced."""
-    header, weights = client.download(model, version)
-    if hashlib.sha256(weights).hexdigest() != header.sha256:
+def fetch(
+    client: TrainerClient,
+    model: str,
+    version: int | str,
+    file_format: pb.DownloadFormat.ValueType = pb.DOWNLOAD_FORMAT_SAFETENSORS,
+) -> tuple[pb.DownloadModelVersionHeader, bytes]:
+    """A version as a file, checked against its digest; exits 1 if it is not what was announced."""
+    header, contents = client.download(model, version, format=file_format)
+    if hashlib.sha256(contents).hexdigest() != header.sha256:
         errors.print("[red]what arrived does not have the SHA-256 that was announced; try again[/]")
         raise typer.Exit(Exit.FAILED)
-    return header, weights
+    return header, contents

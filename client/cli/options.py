@@ -1,6 +1,7 @@
 """What the commands share: where the services are, how results are printed, what exit codes mean."""
 
 import json
+import sys
 from collections.abc import Sequence
 from enum import IntEnum
 from typing import Annotated
@@ -9,6 +10,7 @@ import grpc
 import typer
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -27,6 +29,7 @@ InferenceAddress = Annotated[
 ]
 JobId = Annotated[str, typer.Argument(help="The job's id.", metavar="JOB")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask, also in a terminal.")]
 TRAINER = "127.0.0.1:50051"
 INFERENCE = "127.0.0.1:50052"
 
@@ -41,7 +44,7 @@ class Exit(IntEnum):
     FAILED = 1  # the job failed, a check did not hold, or a service refused for its own reasons
     USAGE = 2  # the request itself was wrong
     UNAVAILABLE = 3  # a service or its store does not answer; try again
-    NOT_FOUND = 4  # no such job, model, version or data set
+    NOT_FOUND = 4  # no such job, model, version, schedule or data set
 
 
 EXIT_CODES = {
@@ -49,6 +52,19 @@ EXIT_CODES = {
     grpc.StatusCode.UNAVAILABLE: Exit.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED: Exit.UNAVAILABLE,
     grpc.StatusCode.NOT_FOUND: Exit.NOT_FOUND,
+}
+
+# What to type, where the service's words name what a program would call.
+REMEDIES = {
+    "ETAG_MISMATCH": "`weightcast models history MODEL` says what went live; do it again if you still want it.",
+    "NO_PREVIOUS_VERSION": "`weightcast models promote MODEL VERSION` makes one live.",
+    "VERSION_IN_USE": "`weightcast models promote`, `alias --remove` or `annotate --unpin` frees it.",
+    "JOB_NOT_ENDED": "`weightcast jobs cancel JOB` ends it.",
+    "JOB_NOT_FOUND": "`weightcast jobs list` lists them.",
+    "SCHEDULE_EXISTS": "`weightcast schedules rm NAME` makes room; its jobs stay.",
+    "SCHEDULE_NOT_FOUND": "`weightcast schedules list` lists them.",
+    "MODEL_NOT_FOUND": "`weightcast models list` lists them.",
+    "VERSION_NOT_FOUND": "`weightcast models versions MODEL` lists them.",
 }
 
 
@@ -80,12 +96,29 @@ def print_messages(messages: Sequence[Message]) -> None:
     print_json([message_dict(message) for message in messages])
 
 
+def moment_text(moment: Timestamp, *, seconds: bool = False) -> str:
+    """A moment in UTC as tables show it."""
+    return f"{moment.ToDatetime():{'%b %d, %H:%M:%S' if seconds else '%b %d, %H:%M'}}"
+
+
+def announce(what: str, *, yes: bool) -> None:
+    """Says what cannot be undone before it is done; whoever sits at a terminal is asked, unless he said yes."""
+    errors.print(what, highlight=False, markup=False)
+    if yes or not sys.stdin.isatty():
+        return
+    errors.print("go on? y or n: ", end="")
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise typer.Abort
+
+
 def report(error: RpcError) -> Exit:
     """Tells people what a service refused and what to do; the exit code that says the same to programs."""
     errors.print(f"[bold red]{error.code.name}[/] {error.reason}", highlight=False)
     lines = [f"{field}: {description}" for field, description in error.violations.items()] or [error.message]
     for line in lines:
         errors.print(f"  {line}", highlight=False, markup=False)  # what somebody typed may look like markup
+    if remedy := REMEDIES.get(error.reason):
+        errors.print(f"  {remedy}", highlight=False, markup=False)
     if error.code is grpc.StatusCode.UNAVAILABLE and not error.reason:
         errors.print("  Is the service running? `weightcast up` starts everything here; `weightcast doctor` checks.")
     return EXIT_CODES.get(error.code, Exit.FAILED)

@@ -18,7 +18,9 @@ LossName = Literal["cross-entropy", "mean-squared-error"]
 InitializationName = Literal["he", "glorot", "small-normal", "zeros"]
 ScheduleName = Literal["constant", "step", "cosine", "one-cycle"]
 ActivationName = Literal["relu", "tanh", "sigmoid", "identity"]
+PolicyName = Literal["always", "if-better", "manual"]
 NETWORK, LEARNING, GENERAL, IMAGES = "Network", "Learning", "Generalisation", "Augmentation of images"
+RESULT = "What becomes of the result"
 # Which schedule each of its numbers belongs to.
 SCHEDULE_OF = {"step_epochs": "step", "step_factor": "step", "warmup_fraction": "one-cycle"}
 AUGMENTATION = ("shift", "rotation", "scale", "elastic_strength", "elastic_smoothing")
@@ -53,6 +55,10 @@ class Recipe:
     ] = None
     activation: Annotated[ActivationName | None, option("The activation of the layers of --hidden.", NETWORK)] = None
     initialization: Annotated[InitializationName | None, option("How initial weights are drawn.", NETWORK)] = None
+    parent: Annotated[
+        str | None,
+        option("Start from the weights of this version of the model: a number, live or another alias.", NETWORK),
+    ] = None
     epochs: Annotated[int | None, option("Passes over the training data.", LEARNING)] = None
     batch_size: Annotated[int | None, option("Examples per update.", LEARNING)] = None
     optimizer: Annotated[OptimizerName | None, option("How gradients change the weights.", LEARNING)] = None
@@ -69,7 +75,19 @@ class Recipe:
     gradient_clip_norm: Annotated[float | None, option("Longer gradients are shortened to this.", LEARNING)] = None
     seed: Annotated[int | None, option("The same seed gives the same weights.", LEARNING)] = None
     publish: Annotated[
-        bool | None, option("Publish the result, or only train and measure.", LEARNING, "--publish/--no-publish")
+        bool | None, option("Publish the result, or only train and measure.", RESULT, "--publish/--no-publish")
+    ] = None
+    promote: Annotated[
+        PolicyName | None,
+        option(
+            "Whether the new version goes live: always, which is the default; if it is better on the test split than "
+            "the live one; or when you say so by `weightcast models promote`.",
+            RESULT,
+        ),
+    ] = None
+    margin: Annotated[
+        float | None,
+        option("Accuracy it must win by, with --promote if-better: 0.01 is one percentage point.", RESULT),
     ] = None
     label_smoothing: Annotated[float | None, option("Share of the target spread over all classes.", GENERAL)] = None
     weight_decay: Annotated[float | None, option("Pulls every weight towards 0.", GENERAL)] = None
@@ -96,6 +114,7 @@ class Recipe:
             typer.BadParameter: if an option cannot be read, or belongs to another that was not given.
         """
         spec.preset = self.preset or ""
+        spec.parent = self.parent or ""
         self._write_network(spec)
         for name in NUMBERS:
             set_number(spec, name, getattr(self, name))
@@ -107,6 +126,7 @@ class Recipe:
             spec.initialization = training_pb2.Initialization.Value(f"INITIALIZATION_{enum_word(self.initialization)}")
         self._write_schedule(spec)
         self._write_augmentation(spec)
+        self._write_promotion(spec)
 
     def _write_network(self, spec: training_pb2.TrainingSpec) -> None:
         if self.hidden is not None:
@@ -138,6 +158,13 @@ class Recipe:
             spec.augmentation.SetInParent()
         for name in given:
             set_number(spec.augmentation, name, getattr(self, name))
+
+    def _write_promotion(self, spec: training_pb2.TrainingSpec) -> None:
+        if self.margin is not None and self.promote != "if-better":
+            raise typer.BadParameter("needs --promote if-better", param_hint="--margin")
+        if self.promote is not None:
+            spec.promotion.policy = training_pb2.Promotion.Policy.Value(f"POLICY_{enum_word(self.promote)}")
+            set_number(spec.promotion, "margin", self.margin)
 
 
 def with_recipe(command: Callable[..., None]) -> Callable[..., None]:

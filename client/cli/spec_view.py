@@ -1,8 +1,9 @@
 """A training spec and a job's digests as lines for people: what was asked for, without what says nothing."""
 
 from collections.abc import Iterator
+from typing import Any
 
-from google.protobuf.descriptor import EnumDescriptor
+from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 from rich.console import Console
 
 from client.cli.layer_text import activation_name, layers_text
@@ -14,16 +15,18 @@ NAME_WIDTH = 16
 
 def print_fields(console: Console, fields: dict[str, str]) -> None:
     """Names and values, one a line, without those that are empty."""
+    width = max([NAME_WIDTH, *(len(name) for name, value in fields.items() if value)])
     for name, value in fields.items():
         if value:
-            console.print(f"  {name:{NAME_WIDTH}} {value}", highlight=False, markup=False, soft_wrap=True)
+            console.print(f"  {name:{width}} {value}", highlight=False, markup=False, soft_wrap=True)
 
 
 def job_fields(job: TrainingJob) -> dict[str, str]:
-    """A job's spec, and what identifies its result."""
+    """A job's spec, what created it, and what identifies its result."""
     libraries = ", ".join(f"{name} {value}" for name, value in sorted(job.library_versions.items()))
     return {
         **spec_fields(job.spec),
+        "created by": job.schedule and f"schedule {job.schedule}",
         "weights": job.weights_digest and f"SHA-256 {job.weights_digest}",
         "data": job.dataset_digest and f"SHA-256 {job.dataset_digest}",
         "libraries": libraries,
@@ -35,6 +38,7 @@ def spec_fields(spec: TrainingSpec) -> dict[str, str]:
     return {
         "model": spec.model + (", not published" if spec.HasField("publish") and not spec.publish else ""),
         "data set": spec.dataset,
+        "parent": spec.parent and f"version {spec.parent}",
         "network": network_text(spec),
         "initial weights": enum_text(training_pb2.Initialization.DESCRIPTOR, spec.initialization),
         "training": f"{spec.epochs} epochs in batches of {spec.batch_size}, seed {spec.seed}",
@@ -43,7 +47,28 @@ def spec_fields(spec: TrainingSpec) -> dict[str, str]:
         "schedule": schedule_text(spec.schedule),
         "generalisation": ", ".join(generalisation(spec)),
         "augmentation": ", ".join(augmentation(spec.augmentation)),
+        "promotion": promotion_text(spec.promotion),
     }
+
+
+def given_fields(spec: TrainingSpec) -> dict[str, str]:
+    """What a spec says whose defaults are not filled in, by the names of its fields, without what it leaves open."""
+    texts = {
+        "network": network_text(TrainingSpec(network=spec.network)),
+        "layers": layers_text(spec.layers),
+        "schedule": schedule_text(spec.schedule),
+        "augmentation": ", ".join(augmentation(spec.augmentation)) or "none",
+        "promotion": promotion_text(spec.promotion),
+    }
+    fields: list[tuple[FieldDescriptor, Any]] = list(spec.ListFields())
+    return {field.name.replace("_", " "): texts.get(field.name) or value_text(field, value) for field, value in fields}
+
+
+def value_text(field: FieldDescriptor, value: Any) -> str:  # noqa: ANN401 - a field may be of any type
+    """A field's value: an enum by its name, a boolean as yes or no, all else as it is."""
+    if field.enum_type:
+        return enum_text(field.enum_type, value)
+    return ("no", "yes")[value] if isinstance(value, bool) else str(value)
 
 
 def enum_text(enum: EnumDescriptor, value: int) -> str:
@@ -65,6 +90,12 @@ def network_text(spec: TrainingSpec) -> str:
     else:
         layers = layers_text(spec.layers)
     return f"{layers} (preset {spec.preset})" if spec.preset else layers
+
+
+def promotion_text(promotion: training_pb2.Promotion) -> str:
+    """What decides whether a version goes live, as `--promote` takes it, and the margin to win by."""
+    policy = enum_text(training_pb2.Promotion.Policy.DESCRIPTOR, promotion.policy)
+    return f"{policy}, by a margin of {promotion.margin:g}" if promotion.margin else policy
 
 
 def loss_text(spec: TrainingSpec) -> str:

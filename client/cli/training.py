@@ -1,4 +1,4 @@
-"""`weightcast train` and `weightcast jobs`: start training and see what became of it."""
+"""`weightcast train`, which is `weightcast jobs create` too: starts training, and with --watch follows it."""
 
 import re
 from typing import Annotated
@@ -6,50 +6,35 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from client.cli.options import (
-    TRAINER,
-    AsJson,
-    Exit,
-    JobId,
-    TrainerAddress,
-    console,
-    list_table,
-    message_dict,
-    print_json,
-    print_messages,
-)
+from client.cli.options import TRAINER, AsJson, Exit, TrainerAddress, console, message_dict, print_json
+from client.cli.outcome_view import verdict_text
 from client.cli.recipe_options import Recipe, with_recipe
-from client.cli.spec_view import job_fields, print_fields
-from client.cli.watching import epoch_table, state_name, watch
+from client.cli.watching import state_name, watch
 from client.trainer_client import TrainerClient
 from shared.pb.weightcast.v1 import training_pb2
-
-jobs = typer.Typer(help="Lists, shows, watches, cancels and reproduces training jobs.", no_args_is_help=True)
 
 DIGEST_SHOWN = 12
 NO_NAME = re.compile(r"[^a-z0-9]+")
 MAX_NAME = 63
+TrainedModel = Annotated[str | None, typer.Option(help="The model to publish to; the data set's name if not given.")]
+TrainedOn = Annotated[
+    str, typer.Option(help="What to learn from: a name in `weightcast datasets list`, or openml:NAME.")
+]
 
 
 @with_recipe
 def train(
     recipe: Recipe,
-    model: Annotated[
-        str | None, typer.Option(help="The model to publish to; the data set's name if not given.")
-    ] = None,
-    dataset: Annotated[
-        str, typer.Option(help="What to learn from: a name in `weightcast datasets list`, or openml:NAME.")
-    ] = "mnist",
+    model: TrainedModel = None,
+    dataset: TrainedOn = "mnist",
     request_id: Annotated[str, typer.Option(help="The same id again gives the same job.")] = "",
     watching: Annotated[bool, typer.Option("--watch", "-w", help="Follow the job to its end.")] = False,
     as_json: AsJson = False,
     trainer: TrainerAddress = TRAINER,
 ) -> None:
     """Starts a training job; with --watch, follows it and exits 1 if it does not succeed."""
-    spec = training_pb2.TrainingSpec(model=model_name(dataset) if model is None else model, dataset=dataset)
-    recipe.write(spec)
     with TrainerClient(trainer) as client:
-        job = client.create_job(spec, request_id)
+        job = client.create_job(spec_asked_for(recipe, model, dataset), request_id)
         if not watching:
             if as_json:
                 print_json(message_dict(job))
@@ -57,6 +42,17 @@ def train(
                 console.print(f"job {job.id} is queued; follow it with: weightcast jobs watch {job.id}")
             return
         follow(client, job.id, as_json=as_json)
+
+
+def spec_asked_for(recipe: Recipe, model: str | None, dataset: str) -> training_pb2.TrainingSpec:
+    """The spec that the options say; what they leave out stays unset.
+
+    Raises:
+        typer.BadParameter: if an option cannot be read, or belongs to another that was not given.
+    """
+    spec = training_pb2.TrainingSpec(model=model_name(dataset) if model is None else model, dataset=dataset)
+    recipe.write(spec)
+    return spec
 
 
 def model_name(dataset: str) -> str:
@@ -84,67 +80,7 @@ def follow(client: TrainerClient, job_id: str, *, as_json: bool) -> None:
 def result_text(job: training_pb2.TrainingJob) -> str:
     """What a job that succeeded has given."""
     if job.version:
-        return f"published {job.spec.model} version {job.version}, digest {job.digest[:DIGEST_SHOWN]}"
+        published = f"published {job.spec.model} version {job.version}, digest {job.digest[:DIGEST_SHOWN]}"
+        verdict = verdict_text(job.promotion)
+        return f"{published}; {verdict}" if verdict else published
     return f"trained and not published, as asked; weights SHA-256 {job.weights_digest}"
-
-
-@jobs.command("list")
-def list_jobs(
-    limit: Annotated[int, typer.Option(help="The most jobs to show.", min=1, max=200)] = 20,
-    as_json: AsJson = False,
-    trainer: TrainerAddress = TRAINER,
-) -> None:
-    """Lists the newest jobs."""
-    with TrainerClient(trainer) as client:
-        found = client.jobs(limit)
-    if as_json:
-        print_messages(found)
-        return
-    table = list_table("model", "data set", "epochs", "accuracy", "created, UTC", whole=("job", "state"))
-    for job in found:
-        table.add_row(
-            job.id,
-            state_name(job),
-            f"{job.spec.model} {job.version or ''}",
-            job.spec.dataset,
-            f"{len(job.epochs)}/{job.spec.epochs}",
-            f"{job.epochs[-1].test_accuracy:.2%}" if job.epochs else "",
-            f"{job.create_time.ToDatetime():%b %d, %H:%M}",
-        )
-    console.print(table)
-
-
-@jobs.command("show")
-def show_job(job_id: JobId, as_json: AsJson = False, trainer: TrainerAddress = TRAINER) -> None:
-    """Shows one job: its spec, its state and what each epoch measured."""
-    with TrainerClient(trainer) as client:
-        job = client.job(job_id)
-    if as_json:
-        print_json(message_dict(job))
-        return
-    console.print(f"job {job.id} {state_name(job)} {job.error_message}", highlight=False, markup=False)
-    print_fields(console, job_fields(job))
-    if job.version:
-        console.print(
-            f"published {job.spec.model} version {job.version}, digest {job.digest}", highlight=False, soft_wrap=True
-        )
-    console.print(epoch_table(job.epochs))
-
-
-@jobs.command("watch")
-def watch_job(job_id: JobId, as_json: AsJson = False, trainer: TrainerAddress = TRAINER) -> None:
-    """Follows a job from its beginning to its end; exits 1 if it does not succeed."""
-    with TrainerClient(trainer) as client:
-        follow(client, job_id, as_json=as_json)
-
-
-@jobs.command("cancel")
-def cancel_job(job_id: JobId, as_json: AsJson = False, trainer: TrainerAddress = TRAINER) -> None:
-    """Asks a job to stop."""
-    with TrainerClient(trainer) as client:
-        job = client.cancel(job_id)
-    if as_json:
-        print_json(message_dict(job))
-    else:
-        stopping = job.state == training_pb2.TrainingJob.STATE_RUNNING
-        console.print(f"job {job.id} {'stops at its next minibatch' if stopping else state_name(job)}")

@@ -1,5 +1,9 @@
-"""A training job watched from a terminal: live bars, a table of epochs and the curve of the loss."""
+"""A training job watched from a terminal: live bars, a table of epochs and the curve of the loss.
 
+A job that a worker gives back goes on elsewhere from a checkpoint, so that a part of it comes again: it is shown once.
+"""
+
+import math
 from collections.abc import Iterable
 
 from rich import box
@@ -7,6 +11,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
+from rich.text import Text
 
 from client.cli.pictures import curve
 from shared.pb.weightcast.v1 import training_pb2
@@ -14,12 +19,32 @@ from shared.pb.weightcast.v1.trainer_service_pb2 import WatchTrainingJobResponse
 
 EPOCHS_SHOWN = 10  # a live display must fit the terminal; `jobs show` lists them all
 ALL_HEADINGS = 10
+Place = tuple[int, float]  # an epoch and a step in it
 STATES = training_pb2.TrainingJob.State
+RETURNS = {
+    training_pb2.TrainingAttempt.OUTCOME_HANDED_BACK: "handed back",
+    training_pb2.TrainingAttempt.OUTCOME_DIED: "its worker died",
+}
 
 
 def state_name(job: training_pb2.TrainingJob) -> str:
     """RUNNING and the like."""
     return STATES.Name(job.state).removeprefix("STATE_")
+
+
+def state_text(job: training_pb2.TrainingJob) -> str:
+    """The state, and where it is not the first time that the job is in it, why."""
+    name = state_name(job)
+    if not job.attempts:
+        return name
+    last = job.attempts[-1]
+    if job.state == training_pb2.TrainingJob.STATE_QUEUED:
+        why = f"{RETURNS.get(last.outcome, 'given back')}{f': {last.message}' if last.message else ''}"
+        return f"{name} ({why})"
+    if job.state == training_pb2.TrainingJob.STATE_RUNNING and len(job.attempts) > 1:
+        where = f"from update {last.resumed_update:,}" if last.resumed_update else "from the beginning"
+        return f"{name} (attempt {len(job.attempts)}, {where})"
+    return name
 
 
 def watch(events: Iterable[WatchTrainingJobResponse], console: Console) -> training_pb2.TrainingJob:
@@ -44,7 +69,8 @@ class JobView:
         self.job = training_pb2.TrainingJob()
         self._console = console
         self._epochs: list[training_pb2.EpochMetrics] = []
-        self._losses: list[float] = []
+        self._printed: dict[int, tuple[float, float]] = {}
+        self._losses: list[tuple[Place, float]] = []
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=40),
@@ -60,34 +86,37 @@ class JobView:
         match event.WhichOneof("event"):
             case "job":
                 self.job = event.job
-                self._progress.update(self._all, total=event.job.spec.epochs)
+                # What a job that goes on has behind it, which may be less than was seen of the run before.
+                self._epochs = list(event.job.epochs)
+                self._progress.update(self._all, total=event.job.spec.epochs, completed=len(self._epochs))
             case "progress":
                 progress = event.progress
-                self._losses.append(progress.train_loss)
+                self._note_loss((progress.epoch, progress.step), progress.train_loss)
                 left = progress.time_left.ToTimedelta().total_seconds()
                 rate = f"{progress.samples_per_second:,.0f} samples/s · {left:.1f} s left"
                 self._progress.update(self._epoch, total=progress.steps_per_epoch, completed=progress.step, rate=rate)
             case "epoch":
-                self._epochs.append(event.epoch)
-                self._losses.append(event.epoch.train_loss)
-                self._progress.update(self._all, completed=event.epoch.epoch)
-                rate = f"{event.epoch.samples_per_second:,.0f} samples/s"
+                epoch = event.epoch
+                self._epochs = [*(known for known in self._epochs if known.epoch < epoch.epoch), epoch]
+                self._note_loss((epoch.epoch, math.inf), epoch.train_loss)
+                self._progress.update(self._all, completed=epoch.epoch)
+                rate = f"{epoch.samples_per_second:,.0f} samples/s"
                 self._progress.update(self._epoch, completed=self._progress.tasks[self._epoch].total, rate=rate)
 
     def render(self) -> Group:
         """The job as it stands, for a live display."""
         spec = self.job.spec
-        title = f"job {self.job.id} · {spec.model} on {spec.dataset} · {state_name(self.job)}"
-        return Group(
-            title, self._progress, epoch_table(self._epochs[-EPOCHS_SHOWN:]), "training loss", curve(self._losses)
-        )
+        title = Text(f"job {self.job.id} · {spec.model} on {spec.dataset} · {state_text(self.job)}")
+        losses = curve([loss for _, loss in self._losses])
+        return Group(title, self._progress, epoch_table(self._epochs[-EPOCHS_SHOWN:]), "training loss", losses)
 
     def print_line(self, event: WatchTrainingJobResponse) -> None:
         """One event as a line, where nothing can be redrawn."""
         match event.WhichOneof("event"):
             case "job":
-                self._console.print(f"job {event.job.id} {state_name(event.job)}", highlight=False)
-            case "epoch":
+                text = f"job {event.job.id} {state_text(event.job)}"
+                self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+            case "epoch" if self._is_new(event.epoch):
                 epoch = event.epoch
                 validated = epoch.HasField("validation_accuracy")
                 validation = f"validation {epoch.validation_accuracy:.2%}  " if validated else ""
@@ -98,6 +127,20 @@ class JobView:
                     highlight=False,
                     soft_wrap=True,
                 )
+
+    def _note_loss(self, place: Place, loss: float) -> None:
+        """Adds to the curve, from which what was seen of this place and after it is taken away."""
+        while self._losses and self._losses[-1][0] >= place:
+            self._losses.pop()
+        self._losses.append((place, loss))
+
+    def _is_new(self, epoch: training_pb2.EpochMetrics) -> bool:
+        """Whether an epoch has not been printed yet, or comes again and is not what it was."""
+        measured = epoch.train_loss, epoch.test_loss
+        if self._printed.get(epoch.epoch) == measured:
+            return False
+        self._printed[epoch.epoch] = measured
+        return True
 
 
 def epoch_table(epochs: Iterable[training_pb2.EpochMetrics], published: int = 0) -> Table:

@@ -17,7 +17,10 @@ from shared.pb.weightcast.v1 import training_pb2
 COMMANDS = (
     *("", "up", "demo", "train", "jobs", "jobs list", "jobs show", "jobs watch", "jobs cancel", "models"),
     *("models list", "models versions", "models show", "models download", "classify", "doctor", "jobs reproduce"),
-    *("datasets", "datasets list", "datasets show", "datasets add", "datasets rm"),
+    *("models promote", "models rollback", "models hold", "models history", "models alias", "models diff"),
+    *("models annotate", "models gc", "models rm", "jobs create", "jobs rm"),
+    *("schedules", "schedules create", "schedules list", "schedules show", "schedules pause", "schedules resume"),
+    *("schedules rm", "datasets", "datasets list", "datasets show", "datasets add", "datasets rm"),
 )
 NOWHERE = ("--trainer", "127.0.0.1:1")
 # conftest.py's Shell and Result, and what makes a shell; test folders are no packages to import them from.

@@ -11,10 +11,13 @@ from client.cli.layer_text import layers_of
 from client.cli.recipe_options import Recipe
 from client.cli.training import model_name
 from shared.pb.weightcast.v1 import network_pb2, training_pb2
-from shared.pb.weightcast.v1.training_pb2 import Augmentation, Schedule, TrainingSpec
+from shared.pb.weightcast.v1.training_pb2 import Augmentation, Promotion, Schedule, TrainingSpec
 
 ALL = Recipe(
     preset="lenet",
+    parent="live",
+    promote="if-better",
+    margin=0.0,
     layers="dense 8 tanh",
     hidden="9",
     activation="sigmoid",
@@ -62,6 +65,8 @@ def test_every_option_reaches_its_field() -> None:
     ALL.write(spec)
     assert spec == TrainingSpec(
         preset="lenet",
+        parent="live",
+        promotion=Promotion(policy=Promotion.POLICY_IF_BETTER, margin=0),
         layers=layers_of("dense 8 tanh"),
         network=training_pb2.DenseNetwork(hidden_layer_sizes=[9], activation=network_pb2.ACTIVATION_SIGMOID),
         initialization=training_pb2.INITIALIZATION_SMALL_NORMAL,
@@ -102,11 +107,32 @@ def test_no_augmentation_is_something_other_than_nothing_said() -> None:
     assert spec_of(shift=2.0).augmentation == Augmentation(shift=2)
 
 
+@pytest.mark.parametrize(
+    ("promote", "policy"),
+    [
+        ("always", Promotion.POLICY_ALWAYS),
+        ("if-better", Promotion.POLICY_IF_BETTER),
+        ("manual", Promotion.POLICY_MANUAL),
+    ],
+)
+def test_every_policy_reaches_the_spec(promote: str, policy: Promotion.Policy.ValueType) -> None:
+    """By the name that the help lists."""
+    assert spec_of(promote=promote).promotion == Promotion(policy=policy)
+
+
+def test_a_margin_reaches_the_spec() -> None:
+    """As a share, as it was given."""
+    expected = Promotion(policy=Promotion.POLICY_IF_BETTER, margin=0.01)
+    assert spec_of(promote="if-better", margin=0.01).promotion == expected
+
+
 REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "an activation of nothing": (lambda: spec_of(activation="tanh"), "needs --hidden"),
     "a step without steps": (lambda: spec_of(step_epochs=3), "needs --schedule step"),
     "a step of another schedule": (lambda: spec_of(schedule="cosine", step_factor=0.5), "needs --schedule step"),
     "a warm-up of nothing": (lambda: spec_of(warmup_fraction=0.1), "needs --schedule one-cycle"),
+    "a margin of nothing": (lambda: spec_of(margin=0.1), "needs --promote if-better"),
+    "a margin of another policy": (lambda: spec_of(promote="always", margin=0.1), "needs --promote if-better"),
     "all and nothing": (lambda: spec_of(no_augmentation=True, scale=0.1), "contradicts --scale"),
     "layers that are none": (lambda: spec_of(layers="dense"), "layer 1"),
     "hidden layers that are none": (lambda: spec_of(hidden="x"), "512,256"),
