@@ -62,6 +62,9 @@ class Server:
                 ("grpc.max_receive_message_length", max_message_bytes),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.so_reuseport", 0),  # a port that is taken is an error, not a second listener
+                # Who vanished without a word must not keep a stream, and a thread with it.
+                ("grpc.keepalive_time_ms", 30_000),
+                ("grpc.keepalive_timeout_ms", 10_000),
             ],
         )
         health_pb2_grpc.add_HealthServicer_to_server(self.health.servicer, self._server)

@@ -6,13 +6,13 @@ One message lists every bad variable. The README's table is made from these fiel
 import sys
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, StringConstraints, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from shared.store.address import parse as parse_redis_url
+
 SettingsType = TypeVar("SettingsType", bound="Settings")
-REDIS_SCHEMES = ("redis", "rediss", "unix")
 LARGEST_PORT = 65535
 
 
@@ -25,13 +25,7 @@ def _listen_address(address: str) -> str:
 
 def _redis_url(url: str) -> str:
     """Refuses what the client could not connect with; says nothing of what it holds, for that may be a password."""
-    try:
-        parts = urlsplit(url)
-        usable = bool(parts.path) if parts.scheme == "unix" else bool(parts.hostname and parts.port != 0)
-    except ValueError:
-        usable = False
-    if not usable or parts.scheme not in REDIS_SCHEMES:
-        raise ValueError("expected redis://, rediss:// or unix://; '#', '/' and '?' in a password must be %-encoded")
+    parse_redis_url(url)
     return url
 
 
@@ -64,6 +58,19 @@ class TrainerSettings(Settings):
     trainer_workers: int = Field(1, ge=0, le=64, description="Training worker processes to run; 0 means API only.")
     trainer_threads: int = Field(
         1, ge=1, le=256, description="Threads a worker trains with; more help only on cores of their own."
+    )
+    trainer_max_jobs: int = Field(
+        1000, ge=1, le=100_000, description="Jobs that may wait or run at the same time; more are refused."
+    )
+    trainer_keep_jobs: int = Field(10_000, ge=1, le=1_000_000, description="Jobs kept after they have ended.")
+    trainer_keep_job_days: float = Field(
+        90.0, gt=0, le=36_500, description="How long a job is kept after it has ended, in days."
+    )
+    trainer_keep_versions: int = Field(
+        0,
+        ge=0,
+        le=1_000_000,
+        description="Newest versions kept of a model, besides those live, just before, aliased or pinned; 0: all.",
     )
     data_dir: Path | None = Field(
         None, description="Folder of data sets (`mnist/` holds the four IDX `.gz` files); unset means download."

@@ -51,13 +51,17 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class SpecRequest:
-    """What a client asks for: `given` are the spec's other fields that it set, `violations` those of no known kind."""
+    """What a client asks for: `given` are the spec's other fields that it set, `violations` those of no known kind.
+
+    `parent` is the number or the alias of the version to start from, or empty.
+    """
 
     model: str
     dataset: str
     preset: str = ""
     given: Mapping[str, Any] = field(default_factory=dict)
     violations: tuple[FieldViolation, ...] = ()
+    parent: str = ""
 
 
 def spec_of(

@@ -37,6 +37,7 @@ def snapshot_of(
         dataset_digest=dataset.digest,
         create_time=datetime.now(UTC),
         library_versions=versions,
+        parent_version=spec.parent,
     )
     manifest = Manifest(
         model=spec.model,

@@ -4,8 +4,8 @@ Unset fields are left out, so that the preset can speak for them. What is of an 
 of range, by `TrainingSpec.violations`.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal
 
 from shared.errors import FieldViolation
 from shared.layers import Dense, Layer
@@ -20,6 +20,7 @@ from shared.spec_codec import (
     OPTIMIZERS,
     augmentation_from_proto,
     given_numbers,
+    promotion_from_proto,
     schedule_from_proto,
 )
 from shared.training_spec import MAX_UNITS
@@ -31,31 +32,41 @@ ENUMS: tuple[tuple[str, Mapping[Any, int], Any], ...] = (
     ("loss", LOSSES, pb.Loss),
     ("initialization", INITIALIZATIONS, pb.Initialization),
 )
+MESSAGES: dict[Literal["schedule", "augmentation", "promotion"], Callable[[Any], Any]] = {
+    "schedule": schedule_from_proto,
+    "augmentation": augmentation_from_proto,
+    "promotion": promotion_from_proto,
+}
 
 
 def spec_request(proto: pb.TrainingSpec) -> SpecRequest:
     """What a message asks for. A field of no kind this build knows is left out, and named in `violations`."""
-    given = given_numbers(proto)
-    violations = []
-    for name, table, kind in ENUMS:
-        value = getattr(proto, name)
-        if value not in (0, *table.values()):
-            violations.append(FieldViolation(f"spec.{name}", unknown_value(value, kind)))
-        elif value:
-            given[name] = next(word for word, known in table.items() if known == value)
-    if proto.schedule.kind not in pb.Schedule.Kind.values():
-        violations.append(FieldViolation("spec.schedule.kind", unknown_value(proto.schedule.kind, pb.Schedule.Kind)))
-    elif proto.HasField("schedule"):
-        given["schedule"] = schedule_from_proto(proto.schedule)
-    if proto.HasField("augmentation"):
-        given["augmentation"] = augmentation_from_proto(proto.augmentation)
+    given, violations = given_numbers(proto), list(_kind_violations(proto))
+    for name, table, _ in ENUMS:
+        if word := next((word for word, value in table.items() if value == getattr(proto, name)), None):
+            given[name] = word
+    unreadable = {violation.field for violation in violations}
+    for name, read in MESSAGES.items():
+        if proto.HasField(name) and not unreadable & {f"spec.{name}.kind", f"spec.{name}.policy"}:
+            given[name] = read(getattr(proto, name))
     if of_network := list(_network_violations(proto)):
         violations.extend(of_network)
     elif proto.HasField("network"):
         given["layers"] = dense_layers(proto.network)
     elif proto.layers:
         given["layers"] = hidden_layers(proto)
-    return SpecRequest(proto.model, proto.dataset, proto.preset, given, tuple(violations))
+    return SpecRequest(proto.model, proto.dataset, proto.preset, given, tuple(violations), proto.parent)
+
+
+def _kind_violations(proto: pb.TrainingSpec) -> Iterator[FieldViolation]:
+    """Every enum with a value that this build does not know."""
+    for field, value, kind in (
+        *((name, getattr(proto, name), kind) for name, _, kind in ENUMS),
+        ("schedule.kind", proto.schedule.kind, pb.Schedule.Kind),
+        ("promotion.policy", proto.promotion.policy, pb.Promotion.Policy),
+    ):
+        if value not in kind.values():
+            yield FieldViolation(f"spec.{field}", unknown_value(value, kind))
 
 
 def dense_layers(network: pb.DenseNetwork) -> tuple[Layer, ...]:

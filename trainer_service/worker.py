@@ -1,7 +1,7 @@
 """A training worker: takes jobs from the queue, one at a time, and runs each in a process of its own.
 
-Run by the trainer service, or alone as `python -m trainer_service.worker`. A job whose process dies is FAILED, with the
-reason; a worker that is told to stop ends its job's process first.
+Run by the trainer service, or alone on any machine as `python -m trainer_service.worker`. A job whose process dies is
+given back to the queue at once; a worker that is told to stop lets its job write a checkpoint and gives it back first.
 """
 
 from shared.blas import choose_kernel, running_kernel
@@ -17,28 +17,34 @@ from contextlib import suppress
 import redis
 import structlog
 from rq import Worker
-from rq.exceptions import AbandonedJobError
 from rq.executions import Execution
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from shared import logs
+from shared.errors import StoreUnavailableError
 from shared.settings import TrainerSettings, load
 from shared.store.connection import StoreConnection
 from shared.store.model_store import ModelStore
+from trainer_service.chores import Chore, Chores
 from trainer_service.jobs import run_job  # noqa: F401 - loaded before the fork, so that a job starts at once
-from trainer_service.jobs.job import JobState, ended
-from trainer_service.jobs.job_queue import training_queue
-from trainer_service.jobs.job_store import JobStore
+from trainer_service.jobs.job_queue import JobQueue, training_queue
+from trainer_service.jobs.job_store import JobStore, Turn
+from trainer_service.jobs.keeper import JobKeeper
+from trainer_service.jobs.lifecycle import JobLifecycle
 
 SUPERVISED = "--supervised"
 HEARTBEAT_SECONDS = 5
-MAINTENANCE_SECONDS = 30  # how often a worker looks for jobs whose worker vanished: no heartbeat for over a minute
+MAINTENANCE_SECONDS = 30
+KEEP_SECONDS = 1.0
+TTL_SECONDS = 30  # so that a worker asks for jobs anew every 15 seconds, and notices a connection that is dead
 log = structlog.get_logger()
 
 
 class TrainingWorker(Worker):
     """rq's forking worker, except that stopping does not wait for training to end, nor a lost store end training."""
+
+    max_connection_wait_time = 2.0  # not a minute: the store that has come back may have jobs that wait
 
     def maintain_heartbeats(self, job: Job, execution: Execution) -> None:
         """Tells the store that the job is alive, if the store can be told; rq would leave the job to itself if not."""
@@ -46,31 +52,19 @@ class TrainingWorker(Worker):
             super().maintain_heartbeats(job, execution)
 
     def handle_warm_shutdown_request(self) -> None:
-        """Ends the running job's process; rq then calls the handler below, and the worker ends."""
+        """Asks the running job's process to write a checkpoint and to end; rq waits for that, and the worker ends."""
         if self.horse_pid:
             log.info("stopping the running job")
-            self.kill_horse(signal.SIGKILL)
-
-
-def close_job(jobs: JobStore, models: ModelStore, job_id: str, reason: str) -> None:
-    """Gives a job whose process is gone its final state: SUCCEEDED if it had published before, else FAILED."""
-    job = jobs.get(job_id)
-    if job.state.is_final:
-        return
-    if published := models.version_of_job(job.spec.model, job_id):
-        final = ended(job, JobState.SUCCEEDED, published=published)
-    else:
-        final = ended(job, JobState.FAILED, error_message=f"{reason}; create the job again")
-    if jobs.replace(job.state, final, final):
-        log.error("closed a job whose process is gone", job_id=job_id, state=final.state.name, reason=reason)
+            with suppress(ProcessLookupError):
+                os.kill(self.horse_pid, signal.SIGTERM)
 
 
 def death_of(wait_status: int) -> str:
     """How a job's process ended, for people."""
     if os.WIFSIGNALED(wait_status):
         name = signal.Signals(os.WTERMSIG(wait_status)).name
-        return f"the process that ran the job was ended by {name} (out of memory, or its worker was stopped)"
-    return f"the process that ran the job ended with exit code {os.WEXITSTATUS(wait_status)}"
+        return f"its process was ended by {name}, as when memory runs out"
+    return f"its process ended with exit code {os.WEXITSTATUS(wait_status)}"
 
 
 def stop_with_supervisor() -> None:
@@ -83,28 +77,27 @@ def main() -> None:
     """Works until SIGTERM or SIGINT, or until the supervisor is gone that started it with --supervised."""
     settings = load(TrainerSettings)
     logs.configure(settings.log_level, "worker")
+    connection = StoreConnection(settings.redis_url)
+    jobs, queue = JobStore(connection), JobQueue(connection)
+    lifecycle = JobLifecycle(jobs, queue, ModelStore(connection))
     if SUPERVISED in sys.argv[1:]:
         threading.Thread(target=stop_with_supervisor, daemon=True).start()
-    store_connection = StoreConnection(settings.redis_url)
-    jobs, models = JobStore(store_connection), ModelStore(store_connection)
+    else:  # the trainer service that would look after its workers' jobs may be anywhere, or gone
+        Chores(Chore("keep jobs", JobKeeper(jobs, queue, lifecycle).sweep, KEEP_SECONDS)).start()
     queue_connection = StoreConnection(settings.redis_url)  # rq changes the time-outs of the one it is given
 
     def on_death(job: Job, _pid: int, wait_status: int, _usage: object) -> None:
-        close_job(jobs, models, job.id, death_of(wait_status))
-
-    def on_error(job: Job, kind: type[BaseException], *_: object) -> bool:
-        gone = issubclass(kind, AbandonedJobError)
-        close_job(jobs, models, job.id, "its worker vanished" if gone else f"the worker failed with {kind.__name__}")
-        return True  # rq goes on to its own handler
+        with suppress(StoreUnavailableError):  # then a keeper will notice
+            lifecycle.take_back(Turn(*job.args), death_of(wait_status))
 
     worker = TrainingWorker(
         [training_queue(queue_connection)],
-        connection=queue_connection.client,
+        connection=queue_connection.queue_client,
         serializer=JSONSerializer,
         work_horse_killed_handler=on_death,
-        exception_handlers=[on_error],
         job_monitoring_interval=HEARTBEAT_SECONDS,
         maintenance_interval=MAINTENANCE_SECONDS,
+        worker_ttl=TTL_SECONDS,
     )
     log.info("ready", blas_kernel=running_kernel(), threads=settings.trainer_threads)
     worker.work(logging_level="WARNING")

@@ -20,7 +20,7 @@ import pytest
 from client import InferenceClient, Prediction, RpcError, TrainerClient
 from client.trainer_client import FINAL_STATES
 from shared.health_probe import why_not_serving
-from shared.pb.weightcast.v1.training_pb2 import TrainingJob, TrainingSpec
+from shared.pb.weightcast.v1.training_pb2 import DenseNetwork, TrainingAttempt, TrainingJob, TrainingSpec
 from shared.settings import InferenceSettings, TrainerSettings
 
 pytestmark = pytest.mark.timeout(1200)  # the first build downloads every dependency
@@ -52,6 +52,10 @@ class Deployment:
         return subprocess.Popen(
             self.command(*arguments), cwd=REPOSITORY, env=self._environment, stdin=subprocess.DEVNULL
         )
+
+    def set(self, name: str, value: str) -> None:
+        """Sets a variable for the commands that follow."""
+        self._environment[name] = value
 
     def run(self, *arguments: str) -> None:
         """Runs a docker compose command that must succeed."""
@@ -126,7 +130,7 @@ def deployment(request: pytest.FixtureRequest) -> Iterator[Deployment]:
     finally:
         if not came_up or request.session.testsfailed:
             running.start("logs", "--no-color", "--tail=200").wait()
-        running.run("down", "--volumes", "--rmi", "local")
+        running.run("--profile", "workers", "down", "--volumes", "--rmi", "local")
 
 
 @pytest.fixture(scope="module")
@@ -303,6 +307,31 @@ def test_redis_restarts_without_a_failed_request_or_a_lost_version(
     assert second.version == 2
     wait_until("version 2 is served", lambda: served_version(inference) == 2)
     check_answers(inference, Published(second, first.examples, first.class_ids))
+
+
+def test_two_worker_hosts_share_the_jobs_and_outlive_each_other(deployment: Deployment) -> None:
+    """With no worker beside the trainer, two in their own containers take the jobs; one killed, the other goes on."""
+    deployment.set("WEIGHTCAST_TRAINER_WORKERS", "0")
+    deployment.run("--profile", "workers", "up", "--wait", "--scale", "worker=2")
+    spec = TrainingSpec(model="first", dataset="digits", epochs=1000, network=DenseNetwork(hidden_layer_sizes=[1024]))
+    with TrainerClient(deployment.address("trainer", 50051)) as trainer:
+        jobs = [trainer.create_job(spec).id]
+        spec.model = "second"
+        jobs.append(trainer.create_job(spec).id)
+        wait_until("both jobs run", lambda: all(trainer.job(job_id).epochs for job_id in jobs))
+        hosts = [trainer.job(job_id).attempts[0].worker.partition(":")[0] for job_id in jobs]
+        assert len(set(hosts)) == 2
+        trainer.cancel(jobs[1])
+        subprocess.run(["docker", "kill", hosts[0]], check=True, capture_output=True)
+        killed = time.monotonic()
+        wait_until("the other host goes on", lambda: len(trainer.job(jobs[0]).attempts) == 2)
+        print(f"  resumed {time.monotonic() - killed:.1f} s after its host was killed")
+        first, second = trainer.job(jobs[0]).attempts
+        assert first.outcome == TrainingAttempt.OUTCOME_DIED
+        assert second.worker.startswith(f"{hosts[1]}:")
+        assert second.resumed_update > 0
+        trainer.cancel(jobs[0])
+        assert trainer.wait(jobs[0]).state == TrainingJob.STATE_CANCELLED
 
 
 def test_services_stop_in_order_when_asked(deployment: Deployment) -> None:

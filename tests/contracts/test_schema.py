@@ -168,25 +168,6 @@ LATER: dict[str, Callable[[TrainerClient, InferenceClient], object]] = {
     "ClassifyStream": lambda _, inference: list(
         inference.stub.ClassifyStream(iter([inference_service_pb2.ClassifyStreamRequest()]), timeout=TIMEOUT_SECONDS)
     ),
-    "PromoteModelVersion": lambda trainer, _: trainer.registry.PromoteModelVersion(
-        model_registry_service_pb2.PromoteModelVersionRequest(model="digits", version=1)
-    ),
-    "RollbackModel": lambda trainer, _: trainer.registry.RollbackModel(
-        model_registry_service_pb2.RollbackModelRequest(model="digits")
-    ),
-    "SetModelAlias": lambda trainer, _: trainer.registry.SetModelAlias(
-        model_registry_service_pb2.SetModelAliasRequest(model="digits", alias="best", version=1)
-    ),
-    "DeleteModelVersion": lambda trainer, _: trainer.registry.DeleteModelVersion(
-        model_registry_service_pb2.DeleteModelVersionRequest(model="digits", version=1)
-    ),
-    "DownloadModelVersion": lambda trainer, _: list(
-        trainer.registry.DownloadModelVersion(
-            model_registry_service_pb2.DownloadModelVersionRequest(
-                model="digits", format=model_registry_service_pb2.DOWNLOAD_FORMAT_ONNX
-            )
-        )
-    ),
 }
 
 

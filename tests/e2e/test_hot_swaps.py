@@ -94,14 +94,14 @@ def swap_under_load(stack: LocalStack, swaps: int, checkpoints: tuple[int, int])
     connection = StoreConnection(stack.redis.url)
     store = ModelStore(connection)
     versions[1] = make_version(1, flat)
-    assert store.publish(MODEL, versions[1].snapshot, "job-1") == 1
+    assert store.publish(MODEL, versions[1].snapshot, "job-1").ref.version == 1
     with InferenceClient(stack.inference.address) as client:
         client.wait_for_version(MODEL, 1, 10)
     with Traffic(stack.inference.address, MODEL, examples, threads=3, batch_rows=BATCH_ROWS, verify=verify) as traffic:
         traffic.wait_for_version(1, 20)  # or the second version may be there before the first request is
         for number in range(2, swaps + 2):
             versions[number] = make_version(number, flat)
-            assert store.publish(MODEL, versions[number].snapshot, f"job-{number}") == number
+            assert store.publish(MODEL, versions[number].snapshot, f"job-{number}").ref.version == number
             traffic.wait_for_version(number, 20)
             if number - 1 in checkpoints:
                 memory[number - 1] = process.memory_info().rss
@@ -122,6 +122,7 @@ def test_two_hundred_hot_swaps_lose_and_mix_nothing(own_stack: Callable[..., Loc
     swap_under_load(own_stack(), 200, (50, 200))
 
 
+@pytest.mark.soak
 @pytest.mark.skipif(not SOAK, reason="takes minutes; WEIGHTCAST_SOAK=1 runs it")
 @pytest.mark.timeout(1800)
 def test_soak_of_two_thousand_hot_swaps(own_stack: Callable[..., LocalStack]) -> None:

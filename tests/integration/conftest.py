@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pytest
@@ -16,10 +17,20 @@ from shared.preprocessing import Preprocessing
 from shared.store.connection import StoreConnection
 from shared.store.model_store import ModelStore
 from shared.training_spec import TrainingSpec
+from trainer_service.datasets.catalogue import Catalogue
+from trainer_service.datasets.dataset import Dataset
+from trainer_service.jobs.checkpoint_store import CheckpointStore
+from trainer_service.jobs.job_queue import JobQueue
+from trainer_service.jobs.job_service import JobService, Limits
+from trainer_service.jobs.job_store import JobStore, Turn
+from trainer_service.jobs.lifecycle import JobLifecycle
+from trainer_service.jobs.run_job import JobRun
 
 ARCHITECTURE = Architecture.dense(6, (4,), 3)
 PREPROCESSING = Preprocessing(input_shape=(6,), uint8_scale=1 / 255)
 POLL_SECONDS = 0.01
+MEASURED_CALLS = 10
+OF_MEASURING = {"cmdstat_info", "cmdstat_config", "cmdstat_config|resetstat"}
 
 
 class SnapshotMaker(Protocol):
@@ -82,6 +93,77 @@ def connect(redis_server: EmbeddedRedis) -> Iterator[Callable[[], StoreConnectio
     yield make
     for one in made:
         one.close()
+
+
+def lifecycle_on(connection: StoreConnection) -> JobLifecycle:
+    """What moves jobs on in this store."""
+    return JobLifecycle(JobStore(connection), JobQueue(connection), ModelStore(connection))
+
+
+@pytest.fixture(scope="session")
+def service_on() -> Callable[..., JobService]:
+    """Makes the jobs as users see them, in a store, with the data sets of a catalogue and room for two watchers."""
+
+    def make(connection: StoreConnection, catalogue: Catalogue, most_jobs: int = 1000) -> JobService:
+        lifecycle = lifecycle_on(connection)
+        return JobService(lifecycle.jobs, lifecycle, lifecycle.models, catalogue, Limits(most_jobs, watchers=2))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def run_on() -> Callable[..., JobRun]:
+    """Makes a run of a job as a worker does, in this process; of its last turn unless told otherwise."""
+
+    def make(
+        connection: StoreConnection,
+        job_id: str,
+        load_dataset: Callable[[str], Dataset],
+        *,
+        turn: Turn | None = None,
+        is_orphan: Callable[[], bool] = lambda: False,
+        threads: int = 1,
+    ) -> JobRun:
+        lifecycle = lifecycle_on(connection)
+        return JobRun(
+            turn=turn or lifecycle.jobs.turn(job_id),
+            worker="here:1",
+            jobs=lifecycle.jobs,
+            lifecycle=lifecycle,
+            checkpoints=CheckpointStore(connection),
+            models=lifecycle.models,
+            load_dataset=load_dataset,
+            is_orphan=is_orphan,
+            threads=threads,
+        )
+
+    return make
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a call costs: how often it makes Redis run which command, and the shortest time of several, in seconds."""
+
+    commands: dict[str, int]
+    seconds: float
+
+
+def measure(connection: StoreConnection, call: Callable[[], object]) -> Cost:
+    """Makes a call several times; what Redis counted for the last one, inside scripts too."""
+    seconds, counted = [], dict[str, Any]()
+    for _ in range(MEASURED_CALLS):
+        connection.command("CONFIG", "RESETSTAT")
+        started = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - started)
+        counted = connection.command("INFO", "commandstats")
+    return Cost({name: of["calls"] for name, of in counted.items() if name not in OF_MEASURING}, min(seconds))
+
+
+@pytest.fixture(scope="session")
+def cost_of() -> Callable[..., Cost]:
+    """Measures a call: `measure`."""
+    return measure
 
 
 def wait_until(holds: Callable[[], bool], what: str, seconds: float = 10.0) -> None:

@@ -1,7 +1,7 @@
 """Training jobs on a real Redis: created once, changed by compare-and-set, cancelled, and watched without loss."""
 
 import itertools
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -17,10 +17,10 @@ from shared.store.connection import StoreConnection
 from shared.training_spec import EpochMetrics, TrainingSpec
 from trainer_service.datasets.catalogue import Catalogue
 from trainer_service.datasets.upload_store import UploadStore
-from trainer_service.jobs.job import JobState, TrainingJob, ended
-from trainer_service.jobs.job_queue import JobQueue, training_queue
-from trainer_service.jobs.job_service import JobService
-from trainer_service.jobs.job_store import JobStore, RecordedEvent
+from trainer_service.jobs.job import JobEvent, JobState, TrainingJob, ended
+from trainer_service.jobs.job_queue import training_queue
+from trainer_service.jobs.job_service import JobService, WatchedEvent
+from trainer_service.jobs.job_store import Beat, JobStore
 from trainer_service.presets import SpecRequest
 from trainer_service.spec_request import spec_request
 from trainer_service.training.loop import Progress
@@ -35,6 +35,7 @@ SPEC = TrainingSpec(
     learning_rate=0.25,
 )
 CREATED = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
+PLENTY = 1000
 FINAL_STATES = [state for state in JobState if state.is_final]
 
 
@@ -60,17 +61,22 @@ def store(connection: StoreConnection) -> JobStore:
 
 
 @pytest.fixture
-def service(connection: StoreConnection, store: JobStore, tmp_path: Path) -> JobService:
+def service(connection: StoreConnection, tmp_path: Path, service_on: Callable[..., JobService]) -> JobService:
     """The jobs as users see them, with room for two watchers."""
-    return JobService(store, JobQueue(connection), Catalogue(None, tmp_path, UploadStore(connection)), max_watchers=2)
+    return service_on(connection, Catalogue(None, tmp_path, UploadStore(connection)))
+
+
+def move(store: JobStore, expected: JobState, job: TrainingJob, event: JobEvent) -> bool:
+    """A change from a state, whoever's turn it is."""
+    return store.replace(job, event, expected=expected, turn=None).is_done
 
 
 def queued_ids(connection: StoreConnection) -> list[str]:
-    """What waits in rq's queue, in order."""
-    return list(training_queue(connection).job_ids)
+    """What waits in rq's queue, in order, without the numbers of the turns."""
+    return [name.rpartition("-")[0] for name in training_queue(connection).job_ids]
 
 
-def drain(events: Iterator[RecordedEvent]) -> list[RecordedEvent]:
+def drain(events: Iterator[WatchedEvent]) -> list[WatchedEvent]:
     """Every event of a watch that ends by itself."""
     return list(events)
 
@@ -88,47 +94,51 @@ def test_a_stored_job_is_read_back_whole(store: JobStore) -> None:
         digest="d" * 64,
         error_message="",
     )
-    assert store.create(job, "") == "a"
+    assert store.create(job, "", PLENTY) == "a"
     assert store.get("a") == job
 
 
 def test_jobs_come_newest_first_in_pages(store: JobStore) -> None:
-    """By the time they were created, whatever the order they were stored in."""
-    for minutes in (2, 0, 3, 1):
-        store.create(job_with(f"at-{minutes}", minutes=minutes), "")
-    pages = [[job.id for job in store.newest(offset, 2)] for offset in (0, 2, 4)]
+    """In the order in which they were accepted, also where the clock went back, or stood still, in between."""
+    for number, minutes in enumerate((2, 2, 0, 1)):
+        store.create(job_with(f"at-{number}", minutes=minutes), "", PLENTY)
+    pages, below = [], None
+    for _ in range(3):
+        page = store.newest(below, 2)
+        pages.append([job.id for _, job in page])
+        below = page[-1][0] if page else below
     assert pages == [["at-3", "at-2"], ["at-1", "at-0"], []]
 
 
 def test_a_transition_happens_only_from_the_state_it_names(store: JobStore) -> None:
     """Compare-and-set: of many that start from the same state one succeeds, and the others change nothing."""
-    store.create(job_with("a"), "")
+    store.create(job_with("a"), "", PLENTY)
     racers = [replace(job_with("a", JobState.RUNNING), start_time=datetime.now(UTC)) for _ in range(8)]
     with ThreadPoolExecutor(8) as pool:
-        won = list(pool.map(lambda racer: store.replace(JobState.QUEUED, racer, racer), racers))
+        won = list(pool.map(lambda racer: move(store, JobState.QUEUED, racer, racer), racers))
     assert sorted(won) == [False] * 7 + [True]
     assert len(store.events_after("a", "", 0.01)) == 2  # created, running
 
 
 def test_a_transition_whose_reply_was_lost_may_be_sent_again(store: JobStore) -> None:
     """The client of Redis sends a command again whose reply did not come; it succeeds, and happened once."""
-    store.create(job_with("a"), "")
+    store.create(job_with("a"), "", PLENTY)
     running = job_with("a", JobState.RUNNING)
-    assert store.replace(JobState.QUEUED, running, running)
-    assert store.replace(JobState.QUEUED, running, running)
+    assert move(store, JobState.QUEUED, running, running)
+    assert move(store, JobState.QUEUED, running, running)
     assert len(store.events_after("a", "", 0.01)) == 2  # created, running
 
 
 @pytest.mark.parametrize("final", FINAL_STATES)
 def test_a_final_state_is_never_left(store: JobStore, final: JobState) -> None:
     """Neither a late report of the worker nor a late cancellation changes a job that has ended, or its history."""
-    store.create(job_with("a"), "")
+    store.create(job_with("a"), "", PLENTY)
     running, over = job_with("a", JobState.RUNNING), ended(job_with("a"), final)
-    assert store.replace(JobState.QUEUED, running, running)
-    assert store.replace(JobState.RUNNING, over, over)
+    assert move(store, JobState.QUEUED, running, running)
+    assert move(store, JobState.RUNNING, over, over)
     for expected, state in itertools.product((JobState.QUEUED, JobState.RUNNING), JobState):
         late = job_with("a", state)
-        assert not store.replace(expected, late, late)
+        assert not move(store, expected, late, late)
     assert store.get("a") == over
     assert len(store.events_after("a", "", 0.01)) == 3
 
@@ -152,7 +162,7 @@ def test_what_cannot_be_trained_is_not_stored(connection: StoreConnection, servi
     ]
     with pytest.raises(NotFoundError, match="digits, mnist"):
         service.create(asked(replace(SPEC, dataset="nope")), "x")
-    assert service.newest(0, 10) == []
+    assert service.page(None, 10) == ([], None)
     assert queued_ids(connection) == []
 
 
@@ -163,7 +173,7 @@ def test_the_same_request_id_gives_the_same_job(connection: StoreConnection, ser
     assert len(created) == 1
     assert queued_ids(connection) == list(created)
     assert service.create(asked(SPEC), "other").id not in created
-    assert len(service.newest(0, 10)) == 2
+    assert len(service.page(None, 10)[0]) == 2
 
 
 def test_without_a_request_id_every_call_creates_a_job(service: JobService) -> None:
@@ -175,7 +185,7 @@ def test_a_job_that_was_stored_and_not_queued_is_queued_by_the_repeated_create(
     connection: StoreConnection, store: JobStore, service: JobService
 ) -> None:
     """A trainer that died between the two steps leaves nothing that sending the request again does not mend."""
-    store.create(job_with("a"), "request")
+    store.create(job_with("a"), "request", PLENTY)
     assert queued_ids(connection) == []
     assert service.create(asked(SPEC), "request").id == "a"
     assert queued_ids(connection) == ["a"]
@@ -192,8 +202,9 @@ def test_a_repeated_create_does_not_queue_a_job_that_has_ended(
 
 
 def test_cancelling_a_queued_job_ends_it_at_once(connection: StoreConnection, service: JobService) -> None:
-    """It is CANCELLED, with the time it ended, and no worker will find it; its neighbours stay."""
+    """It is CANCELLED, with the time it ended, and no worker will find it; the next of its model has its turn."""
     first, second = service.create(asked(SPEC)), service.create(asked(SPEC))
+    assert queued_ids(connection) == [first.id]
     cancelled = service.cancel(first.id)
     assert cancelled.state is JobState.CANCELLED
     assert cancelled.end_time is not None
@@ -205,17 +216,18 @@ def test_cancelling_a_running_job_asks_for_it(store: JobStore, service: JobServi
     """The job stays RUNNING until its worker looks; asking twice is no error."""
     job = service.create(asked(SPEC))
     running = replace(job, state=JobState.RUNNING)
-    store.replace(JobState.QUEUED, running, running)
-    assert not store.is_cancel_requested(job.id)
+    move(store, JobState.QUEUED, running, running)
+    turn = store.turn(job.id)
+    assert store.beat(turn) is Beat.GO_ON
     assert service.cancel(job.id).state is JobState.RUNNING
     assert service.cancel(job.id).state is JobState.RUNNING
-    assert store.is_cancel_requested(job.id)
+    assert store.beat(turn) is Beat.CANCEL
 
 
 @pytest.mark.parametrize("final", FINAL_STATES)
 def test_cancelling_a_job_that_has_ended_is_refused(store: JobStore, service: JobService, final: JobState) -> None:
     """JOB_ENDED, saying how it ended."""
-    store.create(job_with("a", final), "")
+    store.create(job_with("a", final), "", PLENTY)
     with pytest.raises(WrongStateError, match=final.name) as caught:
         service.cancel("a")
     assert caught.value.reason == "JOB_ENDED"
@@ -237,11 +249,11 @@ def history(store: JobStore) -> list[object]:
     for number in (1, 2, 3):
         steps += [Progress(number, 5, 9, 0.5, 1000.0, 1.5), epoch(number)]
     over = ended(running, JobState.SUCCEEDED)
-    store.create(queued, "")
-    store.replace(JobState.QUEUED, running, running)
+    store.create(queued, "", PLENTY)
+    move(store, JobState.QUEUED, running, running)
     for step in steps[1:]:
-        store.replace(JobState.RUNNING, running, step)
-    store.replace(JobState.RUNNING, over, over)
+        move(store, JobState.RUNNING, running, step)
+    move(store, JobState.RUNNING, over, over)
     return [queued, *steps, over]
 
 
@@ -266,8 +278,8 @@ def test_a_watch_sees_what_happens_while_it_watches(store: JobStore, service: Jo
     running, over = replace(job, state=JobState.RUNNING), ended(job, JobState.FAILED, error_message="why")
     with ThreadPoolExecutor(1) as pool:
         rest = pool.submit(drain, watch)
-        store.replace(JobState.QUEUED, running, running)
-        store.replace(JobState.RUNNING, over, over)
+        move(store, JobState.QUEUED, running, running)
+        move(store, JobState.RUNNING, over, over)
         assert [recorded.event for recorded in rest.result(20)] == [running, over]
 
 
@@ -282,7 +294,7 @@ def test_more_watchers_than_allowed_are_refused_until_one_ends(service: JobServi
     """TOO_MANY_WATCHERS, with the limit; a watch that was closed makes room, and so does one that was refused."""
     job = service.create(asked(SPEC))
     first, second = (
-        cast("Generator[RecordedEvent, None, None]", service.watch(job.id, "", lambda: True)) for _ in range(2)
+        cast("Generator[WatchedEvent, None, None]", service.watch(job.id, "", lambda: True)) for _ in range(2)
     )
     next(first), next(second)
     with pytest.raises(CapacityError, match="2 watches") as caught:
@@ -302,11 +314,11 @@ def test_a_long_history_is_replayed_whole(store: JobStore, service: JobService) 
     """More events than one read returns arrive in order and none is lost."""
     job = service.create(asked(SPEC))
     running = replace(job, state=JobState.RUNNING)
-    store.replace(JobState.QUEUED, running, running)
+    move(store, JobState.QUEUED, running, running)
     for number in range(1, 1200):
-        store.replace(JobState.RUNNING, running, epoch(number))
+        move(store, JobState.RUNNING, running, epoch(number))
     over = ended(running, JobState.CANCELLED)
-    store.replace(JobState.RUNNING, over, over)
+    move(store, JobState.RUNNING, over, over)
     events = [recorded.event for recorded in drain(service.watch(job.id, "", lambda: True))]
     assert events == [job, running, *(epoch(number) for number in range(1, 1200)), over]
 

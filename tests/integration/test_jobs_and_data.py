@@ -9,15 +9,12 @@ import pytest
 from client.embedded_redis import EmbeddedRedis
 from shared.network_codec import preprocessing_to_proto
 from shared.store.connection import StoreConnection
-from shared.store.model_store import ModelStore
 from trainer_service.datasets.catalogue import Catalogue
 from trainer_service.datasets.dataset import Dataset
 from trainer_service.datasets.upload import UploadFormat, UploadHeader, UploadService
 from trainer_service.datasets.upload_store import UploadStore
 from trainer_service.jobs.job import JobState, TrainingJob
-from trainer_service.jobs.job_queue import JobQueue
 from trainer_service.jobs.job_service import JobService
-from trainer_service.jobs.job_store import JobStore
 from trainer_service.jobs.run_job import JobRun
 from trainer_service.presets import SpecRequest
 
@@ -34,11 +31,17 @@ def rows(offset: int) -> Iterator[bytes]:
 class Shop:
     """A trainer's parts on one store."""
 
-    def __init__(self, connection: StoreConnection, cache_dir: Path) -> None:
+    def __init__(
+        self,
+        connection: StoreConnection,
+        cache_dir: Path,
+        service_on: Callable[..., JobService],
+        run_on: Callable[..., JobRun],
+    ) -> None:
         store = UploadStore(connection)
-        self.jobs, self.models = JobStore(connection), ModelStore(connection)
         self.uploads, self.catalogue = UploadService(store), Catalogue(None, cache_dir, store)
-        self.service = JobService(self.jobs, JobQueue(connection), self.catalogue, max_watchers=2)
+        self.service = service_on(connection, self.catalogue)
+        self._connection, self._run_on = connection, run_on
 
     def upload(self, offset: int) -> None:
         """Stores the table as `mine`."""
@@ -50,14 +53,19 @@ class Shop:
 
     def run(self, job_id: str, load: Callable[[str], Dataset] | None = None) -> TrainingJob:
         """Runs a job as a worker does."""
-        JobRun(job_id, self.jobs, self.models, load or self.catalogue.load, is_orphan=lambda: False).run()
-        return self.jobs.get(job_id)
+        self._run_on(self._connection, job_id, load or self.catalogue.load).run()
+        return self.service.get(job_id)
 
 
 @pytest.fixture
-def shop(connection: StoreConnection, tmp_path: Path) -> Shop:
+def shop(
+    connection: StoreConnection,
+    tmp_path: Path,
+    service_on: Callable[..., JobService],
+    run_on: Callable[..., JobRun],
+) -> Shop:
     """A trainer with one uploaded table."""
-    made = Shop(connection, tmp_path)
+    made = Shop(connection, tmp_path, service_on, run_on)
     made.upload(0)
     return made
 
@@ -101,7 +109,7 @@ def test_a_store_that_is_away_while_data_loads_does_not_end_the_job(
     assert running.is_alive()
     redis_server.start()
     running.join(30)
-    assert shop.jobs.get(job.id).state is JobState.SUCCEEDED
+    assert shop.service.get(job.id).state is JobState.SUCCEEDED
 
 
 def test_a_tables_columns_are_named_in_what_serves_it(shop: Shop) -> None:

@@ -1,16 +1,28 @@
--- Stores a new job, or returns the id of the one that the same request created before.
--- KEYS: index, job, events, request
--- ARGV: job id, state, serialized job, its event, creation time in µs, seconds to remember the request id (0: the client gave none)
-local index, job, events, request = unpack(KEYS)
-local id, state, serialized, event, created, remember = unpack(ARGV)
+-- Stores a new job at the end of its model's line, or returns the id of the one that the same request created before.
+-- Returns an empty id where too many jobs have not ended.
+-- KEYS: index, job, events, request, line, heads, unended
+-- ARGV: job id, state, serialized job, its event, creation time in µs, seconds to remember the request id (0: the client gave none), model, most jobs that may not have ended
+local index, job, events, request, line, heads, unended = unpack(KEYS)
+local id, state, serialized, event, created, remember, model, limit = unpack(ARGV)
 if tonumber(remember) > 0 then
   local known = redis.call('GET', request)
   if known then
     return known
   end
+end
+if redis.call('ZCARD', unended) >= tonumber(limit) then
+  return ''
+end
+if tonumber(remember) > 0 then
   redis.call('SET', request, id, 'EX', remember)
 end
-redis.call('HSET', job, 'state', state, 'job', serialized)
+-- No two jobs have one time, so that a page of a list can begin after any of them.
+local newest = redis.call('ZREVRANGE', index, 0, 0, 'WITHSCORES')[2]
+created = string.format('%.0f', math.max(tonumber(created), newest and tonumber(newest) + 1 or 0))
+redis.call('HSET', job, 'state', state, 'job', serialized, 'turn', 1)
 redis.call('XADD', events, '*', 'event', event)
-redis.call('ZADD', index, created, id)
+for _, set in ipairs({ index, unended, line }) do
+  redis.call('ZADD', set, created, id)
+end
+redis.call('HSETNX', heads, model, id)
 return id

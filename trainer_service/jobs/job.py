@@ -1,12 +1,17 @@
-"""A training job as a value, and the events of its life. A job, once accepted, ends in exactly one final state."""
+"""A training job as a value, and the events of its life. A job, once accepted, ends in exactly one final state.
+
+A job may take several attempts: each is one run on one worker, and the next one goes on where a checkpoint was written.
+"""
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import Enum
 
-from shared.model_version import VersionRef
+from shared.model_version import PromotionVerdict, Publication
 from shared.training_spec import EpochMetrics, TrainingSpec
 from trainer_service.training.loop import Progress
+
+MAX_DEATHS = 3  # a job that takes its worker down every time must not take down all of them for ever
 
 
 class JobState(Enum):
@@ -22,6 +27,27 @@ class JobState(Enum):
     def is_final(self) -> bool:
         """Whether nothing can follow."""
         return self not in (JobState.QUEUED, JobState.RUNNING)
+
+
+class AttemptOutcome(Enum):
+    """What became of one run of a job."""
+
+    UNDER_WAY = "under_way"
+    ENDED = "ended"
+    HANDED_BACK = "handed_back"
+    DIED = "died"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One run on one worker; `resumed_update` are the updates it took over from a checkpoint."""
+
+    worker: str
+    start_time: datetime
+    resumed_update: int = 0
+    end_time: datetime | None = None
+    outcome: AttemptOutcome = AttemptOutcome.UNDER_WAY
+    message: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,28 +75,75 @@ class TrainingJob:
     error_message: str = ""
     dataset_digest: str = ""
     result: TrainingResult | None = None
+    attempts: tuple[Attempt, ...] = ()
+    verdict: PromotionVerdict | None = None
+    schedule: str = ""
+
+    @property
+    def deaths(self) -> int:
+        """Attempts whose process or worker died."""
+        return sum(attempt.outcome is AttemptOutcome.DIED for attempt in self.attempts)
+
+
+def begun(job: TrainingJob, worker: str, resumed_update: int, epochs: tuple[EpochMetrics, ...]) -> TrainingJob:
+    """The job as a worker takes it, going on after `resumed_update` updates and these finished `epochs`."""
+    now = datetime.now(UTC)
+    return replace(
+        job,
+        state=JobState.RUNNING,
+        start_time=job.start_time or now,
+        epochs=epochs,
+        attempts=(*job.attempts, Attempt(worker, now, resumed_update)),
+    )
+
+
+def given_back(job: TrainingJob, outcome: AttemptOutcome, message: str) -> TrainingJob:
+    """The job as it waits for another worker."""
+    return replace(job, state=JobState.QUEUED, attempts=_closed(job.attempts, outcome, message))
 
 
 def ended(
     job: TrainingJob,
     state: JobState,
     *,
-    published: VersionRef | None = None,
-    dataset_digest: str = "",
+    published: Publication | None = None,
     result: TrainingResult | None = None,
     error_message: str = "",
+    outcome: AttemptOutcome = AttemptOutcome.ENDED,
 ) -> TrainingJob:
     """The job in a final state, as of now."""
     return replace(
         job,
         state=state,
         end_time=datetime.now(UTC),
-        version=published.version if published else 0,
-        digest=published.digest if published else "",
+        version=published.ref.version if published else 0,
+        digest=published.ref.digest if published else "",
+        verdict=published.verdict if published else None,
         error_message=error_message,
-        dataset_digest=dataset_digest or job.dataset_digest,
         result=result,
+        attempts=_closed(job.attempts, outcome, "" if outcome is AttemptOutcome.ENDED else error_message),
     )
+
+
+def history_of(job: TrainingJob) -> str:
+    """What became of each attempt, for people."""
+    return "; ".join(
+        f"attempt {number} on {attempt.worker} after {attempt.resumed_update} updates: {attempt.message}"
+        for number, attempt in enumerate(job.attempts, start=1)
+    )
+
+
+def _closed(attempts: tuple[Attempt, ...], outcome: AttemptOutcome, message: str) -> tuple[Attempt, ...]:
+    """The attempts with the last one ended, if it was under way."""
+    if not attempts or attempts[-1].outcome is not AttemptOutcome.UNDER_WAY:
+        return attempts
+    last = replace(attempts[-1], end_time=datetime.now(UTC), outcome=outcome, message=message)
+    return (*attempts[:-1], last)
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """Nothing happened for a while, and whoever watches is told so."""
 
 
 # What happened: the job entered a state, is this far, or finished an epoch.

@@ -8,7 +8,16 @@ from shared.pb.weightcast.v1 import trainer_service_pb2, training_pb2
 from shared.proto_values import duration, key_of, moment, timestamp
 from shared.spec_codec import epoch_from_proto, epoch_to_proto, spec_from_proto, spec_to_proto
 from shared.training_spec import EpochMetrics
-from trainer_service.jobs.job import JobEvent, JobState, TrainingJob, TrainingResult
+from shared.verdict_codec import verdict_from_proto, verdict_to_proto
+from trainer_service.jobs.job import (
+    Attempt,
+    AttemptOutcome,
+    Heartbeat,
+    JobEvent,
+    JobState,
+    TrainingJob,
+    TrainingResult,
+)
 from trainer_service.training.loop import Progress
 
 STATES = {
@@ -17,6 +26,13 @@ STATES = {
     JobState.SUCCEEDED: training_pb2.TrainingJob.STATE_SUCCEEDED,
     JobState.FAILED: training_pb2.TrainingJob.STATE_FAILED,
     JobState.CANCELLED: training_pb2.TrainingJob.STATE_CANCELLED,
+}
+
+OUTCOMES = {
+    AttemptOutcome.UNDER_WAY: training_pb2.TrainingAttempt.OUTCOME_UNSPECIFIED,
+    AttemptOutcome.ENDED: training_pb2.TrainingAttempt.OUTCOME_ENDED,
+    AttemptOutcome.HANDED_BACK: training_pb2.TrainingAttempt.OUTCOME_HANDED_BACK,
+    AttemptOutcome.DIED: training_pb2.TrainingAttempt.OUTCOME_DIED,
 }
 
 
@@ -48,6 +64,30 @@ def progress_from_proto(proto: training_pb2.TrainingProgress) -> Progress:
     )
 
 
+def attempt_to_proto(attempt: Attempt) -> training_pb2.TrainingAttempt:
+    """An attempt as a message."""
+    return training_pb2.TrainingAttempt(
+        worker=attempt.worker,
+        start_time=timestamp(attempt.start_time),
+        end_time=_optional_timestamp(attempt.end_time),
+        outcome=OUTCOMES[attempt.outcome],
+        message=attempt.message,
+        resumed_update=attempt.resumed_update,
+    )
+
+
+def attempt_from_proto(proto: training_pb2.TrainingAttempt) -> Attempt:
+    """An attempt from a message."""
+    return Attempt(
+        worker=proto.worker,
+        start_time=moment(proto.start_time),
+        resumed_update=proto.resumed_update,
+        end_time=moment(proto.end_time) if proto.HasField("end_time") else None,
+        outcome=key_of(OUTCOMES, proto.outcome, "outcome"),
+        message=proto.message,
+    )
+
+
 def job_to_proto(job: TrainingJob) -> training_pb2.TrainingJob:
     """A job as a message."""
     return training_pb2.TrainingJob(
@@ -65,6 +105,9 @@ def job_to_proto(job: TrainingJob) -> training_pb2.TrainingJob:
         weights_digest=job.result.weights_digest if job.result else "",
         dataset_digest=job.dataset_digest,
         library_versions=job.result.library_versions if job.result else None,
+        attempts=[attempt_to_proto(attempt) for attempt in job.attempts],
+        promotion=None if job.verdict is None else verdict_to_proto(job.verdict),
+        schedule=job.schedule,
     )
 
 
@@ -84,10 +127,13 @@ def job_from_proto(proto: training_pb2.TrainingJob) -> TrainingJob:
         error_message=proto.error_message,
         dataset_digest=proto.dataset_digest,
         result=TrainingResult(proto.weights_digest, dict(proto.library_versions)) if proto.weights_digest else None,
+        attempts=tuple(attempt_from_proto(attempt) for attempt in proto.attempts),
+        verdict=verdict_from_proto(proto.promotion) if proto.HasField("promotion") else None,
+        schedule=proto.schedule,
     )
 
 
-def event_to_proto(event: JobEvent, cursor: str = "") -> trainer_service_pb2.WatchTrainingJobResponse:
+def event_to_proto(event: JobEvent | Heartbeat, cursor: str = "") -> trainer_service_pb2.WatchTrainingJobResponse:
     """An event as a message; it is stored without its cursor, which is the store's to give."""
     message = trainer_service_pb2.WatchTrainingJobResponse(cursor=cursor)
     match event:
@@ -97,6 +143,8 @@ def event_to_proto(event: JobEvent, cursor: str = "") -> trainer_service_pb2.Wat
             message.progress.CopyFrom(progress_to_proto(event))
         case EpochMetrics():
             message.epoch.CopyFrom(epoch_to_proto(event))
+        case Heartbeat():
+            message.heartbeat.SetInParent()
     return message
 
 
