@@ -18,7 +18,8 @@ from shared.pb.weightcast.v1 import inference_service_pb2 as pb
 from shared.pb.weightcast.v1.inference_service_pb2_grpc import add_InferenceServiceServicer_to_server
 from shared.settings import InferenceSettings, load
 from shared.store.connection import StoreConnection
-from shared.store.model_store import ModelEvents, ModelStore
+from shared.store.model_events import ModelEvents
+from shared.store.model_store import ModelStore
 
 log = structlog.get_logger()
 

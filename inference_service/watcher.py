@@ -15,7 +15,7 @@ log = structlog.get_logger()
 
 
 class Events(Protocol):
-    """What wakes the watcher: `shared.store.model_store.ModelEvents`."""
+    """What wakes the watcher: `shared.store.model_events.ModelEvents`."""
 
     def follow(self, models: Sequence[str]) -> None:
         """Makes `wait` wake for these models, and for new ones, from now on."""

@@ -4,40 +4,56 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 import grpc
-from google.protobuf.message import DecodeError
 
-from shared.errors import InvalidInputError, NotFoundError, SnapshotRejectedError
-from shared.model_version import ModelSummary, PublishedVersion
+from shared.errors import InvalidInputError, NotFoundError
 from shared.paging import page_of
-from shared.pb.weightcast.v1 import model_pb2
 from shared.pb.weightcast.v1 import model_registry_service_pb2 as pb
-from shared.pb.weightcast.v1.model_registry_service_pb2_grpc import ModelRegistryServiceServicer
-from shared.proto_values import selector_of, timestamp
-from shared.snapshot_codec import verify_digest
+from shared.proto_values import selector_of
 from shared.store.model_store import ModelStore
+from shared.store.registry import ModelRegistry
 from shared.training_spec import checked_model_name
+from trainer_service.download import FileFormat, downloadable
+from trainer_service.registry_change_servicer import RegistryChangeMethods
+from trainer_service.registry_codec import (
+    change_message,
+    listed_version_message,
+    model_message,
+    version_filter,
+    whole_version_message,
+)
 
 CHUNK_BYTES = 2**20
-PAGE_BYTES = 2 * 2**20
+FILE_FORMATS = {
+    pb.DOWNLOAD_FORMAT_UNSPECIFIED: FileFormat.SAFETENSORS,
+    pb.DOWNLOAD_FORMAT_SAFETENSORS: FileFormat.SAFETENSORS,
+    pb.DOWNLOAD_FORMAT_ONNX: FileFormat.ONNX,
+}
+MAX_LIST_BYTES = 2 * 2**20  # in one answer; fewer models where they have many aliases
 
 
-class RegistryServicer(ModelRegistryServiceServicer):
-    """weightcast.v1.ModelRegistryService."""
+class RegistryServicer(RegistryChangeMethods):
+    """weightcast.v1.ModelRegistryService: what reads here, what changes in the class it extends."""
 
-    def __init__(self, models: ModelStore) -> None:
+    def __init__(self, models: ModelStore, registry: ModelRegistry) -> None:
+        super().__init__(registry)
         self._models = models
 
     def ListModels(self, request: pb.ListModelsRequest, context: grpc.ServicerContext) -> pb.ListModelsResponse:
         """Lists models by name."""
         page = page_of(request.page_size, request.page_token)
-        start = page.position or 0
-        stop = start + page.size
+        stop = start = page.position or 0
         names = self._models.model_names()
-        found = []
-        for name in names[start:stop]:
+        response, size = pb.ListModelsResponse(), 0
+        for name in names[start : start + page.size]:
             with suppress(NotFoundError):  # listed, but not published yet
-                found.append(model_message(self._models.model(name)))
-        return pb.ListModelsResponse(models=found, next_page_token=str(stop) if stop < len(names) else "")
+                message = model_message(self._models.model(name))
+                size += message.ByteSize()
+                if response.models and size > MAX_LIST_BYTES:
+                    break
+                response.models.append(message)
+            stop += 1
+        response.next_page_token = str(stop) if stop < len(names) else ""
+        return response
 
     def GetModel(self, request: pb.GetModelRequest, context: grpc.ServicerContext) -> pb.GetModelResponse:
         """Returns one model."""
@@ -48,20 +64,15 @@ class RegistryServicer(ModelRegistryServiceServicer):
     ) -> pb.ListModelVersionsResponse:
         """Lists a model's versions, newest first."""
         page = page_of(request.page_size, request.page_token)
-        model = checked_model_name(request.model)
-        numbers = self._models.version_numbers(model, below=page.position, count=page.size + 1)
-        versions: list[model_pb2.ModelVersion] = []
-        size = 0
-        for number in numbers[: page.size]:
-            published = self._models.version(model, number, with_weights=False)
-            versions.append(version_message(published))
-            with suppress(SnapshotRejectedError):  # one manifest that cannot be read must not hide the others
-                versions[-1].manifest.CopyFrom(manifest_message(published))
-            size += versions[-1].ByteSize()
-            if size > PAGE_BYTES:  # a version of a thousand classes has a confusion matrix of a million counts
-                break
+        found = self._models.versions(
+            checked_model_name(request.model),
+            count=page.size,
+            below=page.position,
+            wanted=version_filter(request.filter),
+        )
         return pb.ListModelVersionsResponse(
-            versions=versions, next_page_token=str(versions[-1].version) if len(numbers) > len(versions) else ""
+            versions=[listed_version_message(version) for version in found.versions],
+            next_page_token=token_of(found.next_below),
         )
 
     def GetModelVersion(
@@ -69,89 +80,40 @@ class RegistryServicer(ModelRegistryServiceServicer):
     ) -> pb.GetModelVersionResponse:
         """Returns one version."""
         published = self._models.version(checked_model_name(request.model), selector_of(request), with_weights=False)
-        version = version_message(published)
-        version.manifest.CopyFrom(manifest_message(published))
-        return pb.GetModelVersionResponse(version=version)
+        return pb.GetModelVersionResponse(version=whole_version_message(published))
+
+    def ListLiveChanges(
+        self, request: pb.ListLiveChangesRequest, context: grpc.ServicerContext
+    ) -> pb.ListLiveChangesResponse:
+        """Lists what was live when."""
+        page = page_of(request.page_size, request.page_token)
+        found = self._registry.history(checked_model_name(request.model), count=page.size, below=page.position)
+        return pb.ListLiveChangesResponse(
+            changes=[change_message(change) for change in found.changes], next_page_token=token_of(found.next_below)
+        )
 
     def DownloadModelVersion(
         self, request: pb.DownloadModelVersionRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.DownloadModelVersionResponse]:
-        """Streams a version's weights, checked against their digest."""
-        if request.format == pb.DOWNLOAD_FORMAT_ONNX:
-            raise NotImplementedError
-        if request.format not in (pb.DOWNLOAD_FORMAT_UNSPECIFIED, pb.DOWNLOAD_FORMAT_SAFETENSORS):
-            raise InvalidInputError.of("format", f"got {request.format}, expected DOWNLOAD_FORMAT_SAFETENSORS")
+        """Streams a version as a file, checked against its digest."""
+        if request.format not in FILE_FORMATS:
+            raise InvalidInputError.of(
+                "format", f"got {request.format}, expected DOWNLOAD_FORMAT_SAFETENSORS or DOWNLOAD_FORMAT_ONNX"
+            )
         published = self._models.version(checked_model_name(request.model), selector_of(request))
-        verify_digest(published.snapshot)
-        version, weights = version_message(published), published.snapshot.weights
-        version.manifest.CopyFrom(manifest_message(published))
+        file = downloadable(published, FILE_FORMATS[request.format])
         yield pb.DownloadModelVersionResponse(
             header=pb.DownloadModelVersionHeader(
-                version=version,
-                file_name=f"{published.model}-{published.ref.version}.safetensors",
-                size_bytes=len(weights),
-                sha256=version.manifest.weights_digest,
+                version=whole_version_message(published),
+                file_name=file.name,
+                size_bytes=len(file.contents),
+                sha256=file.sha256,
             )
         )
-        for start in range(0, len(weights), CHUNK_BYTES):
-            yield pb.DownloadModelVersionResponse(chunk=weights[start : start + CHUNK_BYTES])
-
-    def PromoteModelVersion(
-        self, request: pb.PromoteModelVersionRequest, context: grpc.ServicerContext
-    ) -> pb.PromoteModelVersionResponse:
-        """Not implemented yet."""
-        raise NotImplementedError
-
-    def RollbackModel(
-        self, request: pb.RollbackModelRequest, context: grpc.ServicerContext
-    ) -> pb.RollbackModelResponse:
-        """Not implemented yet."""
-        raise NotImplementedError
-
-    def SetModelAlias(
-        self, request: pb.SetModelAliasRequest, context: grpc.ServicerContext
-    ) -> pb.SetModelAliasResponse:
-        """Not implemented yet."""
-        raise NotImplementedError
-
-    def DeleteModelVersion(
-        self, request: pb.DeleteModelVersionRequest, context: grpc.ServicerContext
-    ) -> pb.DeleteModelVersionResponse:
-        """Not implemented yet."""
-        raise NotImplementedError
+        for start in range(0, len(file.contents), CHUNK_BYTES):
+            yield pb.DownloadModelVersionResponse(chunk=file.contents[start : start + CHUNK_BYTES])
 
 
-def model_message(summary: ModelSummary) -> model_pb2.Model:
-    """A model as a message."""
-    return model_pb2.Model(
-        name=summary.name,
-        latest_version=summary.latest_version,
-        live_version=summary.live_version,
-        version_count=summary.version_count,
-    )
-
-
-def version_message(published: PublishedVersion) -> model_pb2.ModelVersion:
-    """A version as a message, without its manifest."""
-    return model_pb2.ModelVersion(
-        model=published.model,
-        version=published.ref.version,
-        digest=published.ref.digest,
-        publish_time=timestamp(published.publish_time),
-        aliases=published.aliases,
-        weights_size_bytes=published.weights_size_bytes,
-    )
-
-
-def manifest_message(published: PublishedVersion) -> model_pb2.Manifest:
-    """A version's manifest as it was published.
-
-    Raises:
-        SnapshotRejectedError: MALFORMED_MANIFEST.
-    """
-    try:
-        return model_pb2.Manifest.FromString(published.snapshot.manifest)
-    except DecodeError as error:
-        raise SnapshotRejectedError(
-            f"the manifest of version {published.ref.version} is no protobuf: {error}", reason="MALFORMED_MANIFEST"
-        ) from error
+def token_of(position: int | None) -> str:
+    """The token of the page that begins below a position; empty where there is none."""
+    return "" if position is None else str(position)

@@ -1,104 +1,109 @@
 """Published versions in Redis: append-only, numbered without gaps, found by number or alias.
 
-A version never changes after `publish` returned; only aliases move. Events wake whoever waits, the store is the truth.
+A version never changes after `publish` returned; only aliases move, and what people wrote about it. Events wake whoever
+waits, the store is the truth. `shared.store.registry` moves the aliases and removes versions.
 """
 
-import time
-from collections.abc import Sequence
-from datetime import UTC, datetime
-
-from shared.errors import NotFoundError
-from shared.model_version import LATEST, LIVE, ModelSummary, PublishedVersion, StoredSnapshot, VersionRef
-from shared.store.connection import SOCKET_TIMEOUT_SECONDS, StoreConnection
+from shared.errors import ConflictError, NotFoundError, WrongStateError
+from shared.model_version import (
+    ModelSummary,
+    PromotionOutcome,
+    PromotionVerdict,
+    Publication,
+    PublishedVersion,
+    StoredSnapshot,
+    VersionFilter,
+    VersionRef,
+)
+from shared.recipe import Promotion
+from shared.store.connection import StoreConnection
 from shared.store.keys import MODEL_EVENTS, MODELS, ModelKeys
+from shared.store.records import (
+    aliases_from,
+    annotation_fields,
+    publication_from,
+    summary_from,
+    verdict_words,
+    version_from,
+)
+from shared.store.scripts import ModelScript
+from shared.store.version_pages import EVERY, VersionPage, VersionPages
 
-LONGEST_READ_SECONDS = SOCKET_TIMEOUT_SECONDS / 2
+LIVE_AT_ONCE = PromotionVerdict(PromotionOutcome.PROMOTED, Promotion(), accuracy=0.0)
 
 
 class ModelStore:
-    """The registry of versions. Every method raises StoreUnavailableError while Redis is away."""
+    """The published versions. Every method raises StoreUnavailableError while Redis is away."""
 
     def __init__(self, connection: StoreConnection) -> None:
         self._redis = connection
-        self._publish = connection.script("shared.store", "publish.lua")
+        self._publish, self._strike_off, self._summary = (
+            ModelScript(connection, name) for name in ("publish", "strike_off", "summary")
+        )
+        self._pages = VersionPages(connection)
 
-    def publish(self, model: str, snapshot: StoredSnapshot, training_job_id: str, *, promote: bool = True) -> int:
-        """Stores a snapshot under the next number, moves `latest` (and `live` if `promote`), and wakes the watchers.
+    def publish(
+        self, model: str, snapshot: StoredSnapshot, training_job_id: str, verdict: PromotionVerdict = LIVE_AT_ONCE
+    ) -> Publication:
+        """Stores a snapshot under the next number, moves `latest`, and `live` by the verdict, and wakes the watchers.
 
-        All of it happens or none. Publishing again for the same job returns the number that it got the first time.
+        All of it happens or none. A hold on the model turns PROMOTED into HELD. Publishing again for the same job
+        changes nothing and returns what came of the first time.
+
+        Raises:
+            WrongStateError: JOB_ENDED, if the job was struck off.
+            ConflictError: LIVE_VERSION_CHANGED, if a comparison with the live version decided, and another is live now.
         """
         # Listed before it is published: a name without a version is nobody's model, a version without a name is lost.
         if self._redis.command("SADD", MODELS, model):
             self._redis.command("XADD", MODEL_EVENTS, "MAXLEN", "~", 1000, "*", "model", model)
-        keys = ModelKeys(model)
-        version: int = self._publish(
-            (
-                keys.counter,
-                keys.versions,
-                keys.records,
-                keys.manifests,
-                keys.weights,
-                keys.aliases,
-                keys.jobs,
-                keys.events,
-            ),
-            (snapshot.manifest, snapshot.weights, snapshot.digest, training_job_id, "1" if promote else "0"),
-        )
-        return version
+        given = (snapshot.manifest, snapshot.weights, snapshot.digest)
+        word, reply = self._publish(model, *given, training_job_id, *verdict_words(verdict))
+        if word == b"conflict":
+            raise ConflictError(
+                f"version {reply} of {model!r} is live now, not {verdict.live_version}; compare with that one",
+                reason="LIVE_VERSION_CHANGED",
+            )
+        if (publication := self._publication(model, reply)) is None:
+            raise WrongStateError(
+                f"job {training_job_id} has ended and may publish nothing any more", reason="JOB_ENDED"
+            )
+        return publication
 
-    def version_of_job(self, model: str, training_job_id: str) -> VersionRef | None:
+    def publication_of_job(self, model: str, training_job_id: str) -> Publication | None:
         """What a training job published, or None if it published nothing."""
-        number = self._redis.command("HGET", ModelKeys(model).jobs, training_job_id)
-        return None if number is None else self.ref(model, int(number))
+        return self._publication(model, self._redis.command("HGET", ModelKeys(model).jobs, training_job_id))
+
+    def strike_off(self, model: str, training_job_id: str) -> Publication | None:
+        """Forbids a job to publish from now on. One that has published already is left alone, and that is returned."""
+        return self._publication(model, self._strike_off(model, training_job_id))
+
+    def forget_job(self, model: str, training_job_id: str) -> None:
+        """Forgets what a job published, or that it must not: for a job whose record is gone."""
+        self._redis.command("HDEL", ModelKeys(model).jobs, training_job_id)
 
     def model_names(self) -> list[str]:
         """The name of every model ever published, sorted."""
         return sorted(name.decode() for name in self._redis.command("SMEMBERS", MODELS))
 
     def model(self, model: str) -> ModelSummary:
-        """One model.
+        """One model, as it stood at one moment.
 
         Raises:
-            NotFoundError: if nothing was ever published under this name.
+            NotFoundError: MODEL_NOT_FOUND, if nothing was ever published under this name.
         """
-        aliases = self.aliases(model)
-        if LATEST not in aliases:
-            raise NotFoundError(f"there is no model {model!r}; see ListModels", reason="MODEL_NOT_FOUND")
-        count = self._redis.command("ZCARD", ModelKeys(model).versions)
-        return ModelSummary(model, aliases[LATEST], aliases.get(LIVE, 0), count)
+        if not (reply := self._summary(model)):
+            raise no_model(model)
+        return summary_from(model, reply)
 
     def aliases(self, model: str) -> dict[str, int]:
         """Every alias of a model with the version it points to; empty where there is no such model."""
-        reply = self._redis.command("HGETALL", ModelKeys(model).aliases)
-        return {alias.decode(): int(version) for alias, version in reply.items()}
+        return aliases_from(self._redis.command("HGETALL", ModelKeys(model).aliases))
 
     def ref(self, model: str, version: int) -> VersionRef | None:
         """The number with its digest, or None if there is no such version."""
         record = self._redis.command("HGET", ModelKeys(model).records, version)
         return VersionRef(version, record.split()[0].decode()) if record else None
-
-    def resolve(self, model: str, selector: int | str) -> int:
-        """The version number behind a number or an alias.
-
-        Raises:
-            NotFoundError: MODEL_NOT_FOUND, VERSION_NOT_FOUND or ALIAS_NOT_FOUND.
-        """
-        if isinstance(selector, int):
-            if self._redis.command("HEXISTS", ModelKeys(model).records, selector):
-                return selector
-            summary = self.model(model)
-            raise NotFoundError(
-                f"model {model!r} has no version {selector}; the latest is {summary.latest_version}",
-                reason="VERSION_NOT_FOUND",
-            )
-        aliases = self.aliases(model)
-        if selector not in aliases:
-            self.model(model)
-            raise NotFoundError(
-                f"model {model!r} has no alias {selector!r}; it has {', '.join(sorted(aliases))}",
-                reason="ALIAS_NOT_FOUND",
-            )
-        return aliases[selector]
 
     def version(self, model: str, selector: int | str, *, with_weights: bool = True) -> PublishedVersion:
         """One version by number or alias, its bytes unchecked; without its weights where they are not needed.
@@ -106,66 +111,76 @@ class ModelStore:
         Raises:
             NotFoundError: MODEL_NOT_FOUND, VERSION_NOT_FOUND or ALIAS_NOT_FOUND.
         """
-        number = self.resolve(model, selector)
-        keys = ModelKeys(model)
-        digest, publish_ms, size = self._redis.command("HGET", keys.records, number).decode().split()
-        manifest = self._redis.command("HGET", keys.manifests, number) or b""
-        weights = (self._redis.command("HGET", keys.weights, number) or b"") if with_weights else b""
-        return PublishedVersion(
-            model=model,
-            ref=VersionRef(number, digest),
-            publish_time=datetime.fromtimestamp(int(publish_ms) / 1000, UTC),
-            weights_size_bytes=int(size),
-            snapshot=StoredSnapshot(manifest, weights, digest),
-            aliases=tuple(sorted(alias for alias, version in self.aliases(model).items() if version == number)),
-        )
+        tried = None
+        while (number := self._resolve(model, selector)) != tried:
+            if found := self._read(model, number, with_weights=with_weights):
+                return found
+            tried = number  # an alias may have moved on, and what it pointed to have been removed
+        raise self.no_version(model, number)
 
-    def version_numbers(self, model: str, *, below: int | None, count: int) -> list[int]:
-        """Up to `count` version numbers, newest first, starting below `below` if given.
+    def versions(
+        self, model: str, *, count: int, below: int | None = None, wanted: VersionFilter = EVERY
+    ) -> VersionPage:
+        """A page of up to `count` versions without weights, newest first, beginning below `below` if given.
+
+        It may be shorter than that, and even empty, and not be the last.
 
         Raises:
             NotFoundError: MODEL_NOT_FOUND.
         """
-        self.model(model)
-        start = "+inf" if below is None else f"({below}"
-        numbers = self._redis.command(
-            "ZRANGE", ModelKeys(model).versions, start, "-inf", "BYSCORE", "REV", "LIMIT", 0, count
-        )
-        return [int(number) for number in numbers]
+        if (page := self._pages.read(model, below, count, wanted)) is None:
+            raise no_model(model)
+        return page
 
     def ping(self) -> None:
         """Returns if Redis answers; raises StoreUnavailableError if not."""
         self._redis.command("PING")
 
+    def no_version(self, model: str, number: int) -> NotFoundError:
+        """The answer for a number that no version has: says what there is."""
+        try:
+            summary = self.model(model)
+        except NotFoundError as error:
+            return error
+        latest = f"the latest is {summary.latest_version}" if summary.version_count else "it has none at all"
+        return NotFoundError(f"model {model!r} has no version {number}; {latest}", reason="VERSION_NOT_FOUND")
 
-class ModelEvents:
-    """Waits for publications. Whatever it misses, reading the store makes good: an event only wakes."""
+    def _publication(self, model: str, entry: bytes | None) -> Publication | None:
+        publication = publication_from(entry)
+        if publication and not publication.ref.digest:  # an earlier build's
+            return Publication(self.ref(model, publication.ref.version) or publication.ref, None)
+        return publication
 
-    def __init__(self, connection: StoreConnection) -> None:
-        self._redis = connection
-        self._cursors: dict[str, str] = {}
-
-    def follow(self, models: Sequence[str]) -> None:
-        """Makes `wait` wake for these models, and for new ones, from now on; read the store after this call."""
-        for stream in (MODEL_EVENTS, *(ModelKeys(model).events for model in models)):
-            if stream not in self._cursors:
-                self._cursors[stream] = self._last_id(stream)
-
-    def wait(self, seconds: float) -> bool:
-        """Blocks until something was published since the last call, or `seconds` have passed; True if it was."""
-        deadline = time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0:
-            # In short reads, for a reply that stays away longer than the socket's time-out counts as a store away.
-            milliseconds = max(1, int(min(left, LONGEST_READ_SECONDS) * 1000))
-            reply = self._redis.command(
-                "XREAD", "BLOCK", milliseconds, "STREAMS", *self._cursors.keys(), *self._cursors.values()
+    def _resolve(self, model: str, selector: int | str) -> int:
+        if isinstance(selector, int):
+            return selector
+        aliases = self.aliases(model)
+        if selector not in aliases:
+            self.model(model)
+            raise NotFoundError(
+                f"model {model!r} has no alias {selector!r}; it has {', '.join(sorted(aliases)) or 'none'}",
+                reason="ALIAS_NOT_FOUND",
             )
-            for stream, entries in reply or ():
-                self._cursors[stream.decode()] = entries[-1][0].decode()
-            if reply:
-                return True
-        return False
+        return aliases[selector]
 
-    def _last_id(self, stream: str) -> str:
-        newest = self._redis.command("XREVRANGE", stream, "+", "-", "COUNT", 1)
-        return newest[0][0].decode() if newest else "0-0"
+    def _read(self, model: str, number: int, *, with_weights: bool) -> PublishedVersion | None:
+        keys = ModelKeys(model)
+        # The record comes last: where it is still there, everything before it was too.
+        *weights, aliases, verdict, annotations, manifest, record = self._redis.commands(
+            [
+                *([("HGET", keys.weights, number)] if with_weights else []),
+                ("HGETALL", keys.aliases),
+                ("HGET", keys.verdicts, number),
+                ("HMGET", keys.annotations, *annotation_fields(number)),
+                ("HGET", keys.manifests, number),
+                ("HGET", keys.records, number),
+            ]
+        )
+        if record is None:
+            return None
+        return version_from(model, number, aliases_from(aliases), (record, verdict, *annotations, manifest, *weights))
+
+
+def no_model(model: str) -> NotFoundError:
+    """The answer for a name that no model has."""
+    return NotFoundError(f"there is no model {model!r}; see ListModels", reason="MODEL_NOT_FOUND")

@@ -1,25 +1,32 @@
--- Publishes a snapshot under the next version number, or returns the number it already has.
--- KEYS: counter, versions, records, manifests, weights, aliases, jobs, events (all of one model)
--- ARGV: manifest, weights, digest, training job id, '1' to make it live
-local counter, versions, records, manifests, weights, aliases, jobs, events = unpack(KEYS)
-local manifest, tensors, digest, job, promote = unpack(ARGV)
+-- Publishes a snapshot under the next version number, unless its job has an entry: it has published, or must not.
+-- ARGV: manifest, weights, digest, training job id; the verdict: outcome, policy, margin, accuracy, the live version it was made against, that one's accuracy
+-- Returns 'conflict' and the version that is live, where that is not the one that was compared with; else 'done' and the job's entry.
+local manifest, tensors, digest, job, outcome, policy, margin, accuracy, compared, live_accuracy = unpack(ARGV)
 
-local published = redis.call('HGET', jobs, job)
-if published then
-  return tonumber(published)
+local entry = redis.call('HGET', jobs, job)
+if entry then
+  return { 'done', entry }
+end
+local live = live_version()
+if policy == 'if_better' and live ~= tonumber(compared) then
+  return { 'conflict', live }
+end
+if outcome == 'promoted' and exists(hold) then
+  outcome = 'held'
 end
 
-local now = redis.call('TIME')
 local version = redis.call('INCR', counter)
-local publish_ms = now[1] * 1000 + math.floor(now[2] / 1000)
+local verdict = table.concat({ outcome, policy, margin, accuracy, string.format('%.0f', live), live_accuracy }, ' ')
+entry = string.format('%.0f %s %s', version, digest, verdict)
 redis.call('HSET', manifests, version, manifest)
 redis.call('HSET', weights, version, tensors)
-redis.call('HSET', records, version, string.format('%s %.0f %d', digest, publish_ms, #tensors))
+redis.call('HSET', records, version, string.format('%s %s %d', digest, now_ms(), #tensors))
+redis.call('HSET', verdicts, version, verdict)
 redis.call('ZADD', versions, version, version)
-redis.call('HSET', jobs, job, version)
+redis.call('HSET', jobs, job, entry)
 redis.call('HSET', aliases, 'latest', version)
-if promote == '1' then
-  redis.call('HSET', aliases, 'live', version)
+if outcome == 'promoted' then
+  make_live(version, 'published', 'job ' .. job, '')
 end
-redis.call('XADD', events, 'MAXLEN', '~', 1000, '*', 'version', version, 'digest', digest)
-return version
+wake(version)
+return { 'done', entry }

@@ -10,13 +10,17 @@ from client.embedded_redis import EmbeddedRedis
 from inference_service.model_manager import ModelManager
 from inference_service.watcher import Events, Watcher
 from shared.errors import NotFoundError, SnapshotRejectedError, UnavailableError
-from shared.model_version import StoredSnapshot
+from shared.model_version import PromotionOutcome, PromotionVerdict, StoredSnapshot
+from shared.recipe import Promotion, PromotionPolicy
 from shared.store.connection import StoreConnection
 from shared.store.keys import ModelKeys
-from shared.store.model_store import ModelEvents, ModelStore
+from shared.store.model_events import ModelEvents
+from shared.store.model_store import ModelStore
+from shared.store.registry import ModelRegistry
 
 Snapshots = Callable[..., StoredSnapshot]
 Until = Callable[..., None]
+MANUAL = PromotionVerdict(PromotionOutcome.MANUAL, Promotion(PromotionPolicy.MANUAL), accuracy=0.5)
 OFTEN_SECONDS, HARDLY_EVER_SECONDS = 0.05, 60.0
 
 
@@ -132,7 +136,7 @@ def test_altered_weights_are_refused_and_a_good_version_mends_it(
     before = serving.manager.serve("tiny", "live")
 
     other = snapshot(seed=5)  # a whole and well-formed file of weights, only not the one that was published
-    models.publish("tiny", snapshot(seed=2), "b", promote=False)
+    models.publish("tiny", snapshot(seed=2), "b", MANUAL)
     connection.command("HSET", ModelKeys("tiny").weights, 2, other.weights)
     connection.command("HSET", ModelKeys("tiny").aliases, "live", 2)
     until(lambda: serving.refusal() == "DIGEST_MISMATCH", "the refusal")
@@ -174,7 +178,7 @@ def test_a_refused_version_is_tried_again(
     """When its bytes are whole again it is served, without a new publication; until then the model is not ready."""
     good = snapshot(seed=1)
     weights = ModelKeys("tiny").weights
-    models.publish("tiny", good, "a", promote=False)
+    models.publish("tiny", good, "a", MANUAL)
     connection.command("HSET", weights, 1, good.weights[:-1])
     connection.command("HSET", ModelKeys("tiny").aliases, "live", 1)
     serving = serve(events=True, seconds=OFTEN_SECONDS)
@@ -195,7 +199,7 @@ def test_the_served_version_changes_only_when_live_does(
     serving = serve(events=True, seconds=OFTEN_SECONDS)
     models.publish("tiny", snapshot(seed=1), "a")
     until(lambda: serving.version() == 1, "version 1")
-    models.publish("tiny", snapshot(seed=2), "b", promote=False)
+    models.publish("tiny", snapshot(seed=2), "b", MANUAL)
     until(lambda: serving.manager.state("tiny").aliases["latest"] == 2, "the alias")
     assert serving.manager.serve("tiny", "latest").ref.version == 2
     assert serving.manager.serve("tiny", 2).ref.version == 2
@@ -297,3 +301,54 @@ def test_a_model_whose_record_cannot_be_read_does_not_hold_up_another(
         models.publish("tiny", snapshot(seed=number), f"job-{number}")
         until(lambda number=number: serving.version() == number, f"version {number}")
     assert serving.version("another") == 0
+
+
+def test_what_the_registry_moves_is_served_at_once(
+    serve: Callable[..., Serving],
+    connection: StoreConnection,
+    models: ModelStore,
+    snapshot: Snapshots,
+    until: Until,
+) -> None:
+    """Events alone bring a promotion, a rollback to an older version, and an alias that moves or goes."""
+    registry = ModelRegistry(connection)
+    for seed in (1, 2):
+        models.publish("tiny", snapshot(seed=seed), str(seed))
+    serving = serve(events=True, seconds=HARDLY_EVER_SECONDS)
+    until(lambda: serving.version() == 2, "version 2")
+    registry.rollback("tiny")
+    until(lambda: serving.version() == 1, "the version before", 4.0)
+    registry.promote("tiny", 2)
+    until(lambda: serving.version() == 2, "the promoted version", 4.0)
+    for version in (1, 2):
+        registry.set_alias("tiny", "best", version)
+        until(lambda at=version: serving.manager.state("tiny").aliases.get("best") == at, f"best at {version}", 4.0)
+        assert serving.manager.serve("tiny", "best").ref.version == version
+    registry.set_alias("tiny", "best", 0)
+    until(lambda: "best" not in serving.manager.state("tiny").aliases, "no alias", 4.0)
+    with pytest.raises(NotFoundError):
+        serving.manager.serve("tiny", "best")
+
+
+def test_a_deleted_version_that_is_held_answers_until_it_is_let_go(
+    serve: Callable[..., Serving],
+    connection: StoreConnection,
+    models: ModelStore,
+    snapshot: Snapshots,
+    until: Until,
+) -> None:
+    """Deleting frees the store: it takes nothing from those who are being answered, and nobody new can load it."""
+    registry = ModelRegistry(connection)
+    for seed in (1, 2, 3, 4):
+        models.publish("tiny", snapshot(seed=seed), str(seed))
+    serving = serve(events=True, seconds=OFTEN_SECONDS, pinned=1)
+    until(lambda: serving.version() == 4, "version 4")
+    held = serving.manager.serve("tiny", 1)
+    for version in (1, 2):
+        registry.delete("tiny", version)
+    assert serving.manager.serve("tiny", 1) is held
+    with pytest.raises(NotFoundError):
+        serving.manager.serve("tiny", 2)
+    serving.manager.serve("tiny", 3)
+    with pytest.raises(NotFoundError, match="latest is 4"):
+        serving.manager.serve("tiny", 1)

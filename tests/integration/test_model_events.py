@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 from shared.model_version import StoredSnapshot
 from shared.store.connection import SOCKET_TIMEOUT_SECONDS, StoreConnection
-from shared.store.model_store import ModelEvents, ModelStore
+from shared.store.model_events import ModelEvents
+from shared.store.model_store import ModelStore
 
 Snapshots = Callable[..., StoredSnapshot]
 LONG_SECONDS, SHORT_SECONDS = 4.0, 0.05
