@@ -40,7 +40,7 @@ up: setup ## Runs Redis and both services on this machine until Ctrl-C
 
 .PHONY: test
 test: setup ## Runs every test but the compose test
-	$(RUN) -m pytest --ignore=tests/compose $(PYTEST_ARGS)
+	$(RUN) -m pytest --ignore=tests/compose --numprocesses 3 --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: test-compose
 test-compose: setup ## Builds the images, brings them up with docker compose, and uses them

@@ -8,10 +8,12 @@ from shared.blas import choose_kernel
 
 choose_kernel()  # before anything below loads NumPy
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 
 from shared import logs
+from shared.errors import NotFoundError
 from shared.grpc_server import READINESS, Server, wait_for_signal
 from shared.pb.weightcast.v1 import model_registry_service_pb2, trainer_service_pb2
 from shared.pb.weightcast.v1.model_registry_service_pb2_grpc import add_ModelRegistryServiceServicer_to_server
@@ -90,7 +92,8 @@ def main() -> None:
 def prune_models(models: ModelStore, registry: ModelRegistry, keep_newest: int) -> None:
     """Removes old versions of every model, where a number to keep is set."""
     for model in models.model_names() if keep_newest else ():
-        registry.prune(model, keep_newest, dry_run=False)
+        with suppress(NotFoundError):  # listed, and not published yet
+            registry.prune(model, keep_newest, dry_run=False)
 
 
 if __name__ == "__main__":

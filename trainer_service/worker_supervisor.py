@@ -50,7 +50,10 @@ class WorkerSupervisor:
                 log.error("a worker ended; starting another", pid=worker.pid, exit_code=worker.returncode)
                 if self._stopping.wait(RESTART_SECONDS):
                     return
-                self._workers[index] = self._start_worker()
+                try:
+                    self._workers[index] = self._start_worker()
+                except OSError:  # no memory, no processes left: there may be some in a moment
+                    log.exception("a worker could not be started; trying again")
 
     @staticmethod
     def _start_worker() -> subprocess.Popen[bytes]:

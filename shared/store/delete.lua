@@ -16,18 +16,7 @@ if #uses > 0 or is_pinned(version) then
 end
 
 remove(version)
--- A rollback must not lead to it, nor to what is live already, nor twice to the same.
-local kept, above = {}, redis.call('HGET', aliases, 'live')
-for _, formerly in ipairs(redis.call('LRANGE', previous, 0, -1)) do
-  if formerly ~= version and formerly ~= above then
-    kept[#kept + 1] = formerly
-    above = formerly
-  end
-end
-redis.call('DEL', previous)
-if #kept > 0 then
-  redis.call('RPUSH', previous, unpack(kept))
-end
+forget_formerly({ [version] = true })
 if redis.call('HGET', aliases, 'latest') == version then
   local highest = redis.call('ZREVRANGE', versions, 0, 0)[1]
   if highest then

@@ -64,6 +64,11 @@ local function put_hold(actor, reason)
   redis.call('HSET', hold, 'actor', actor, 'reason', reason, 'time', now_ms())
 end
 
+-- The last turn in which a job must not publish, where its entry says so and not what it published.
+local function struck_turn(entry)
+  return entry and tonumber(string.match(entry, '^0 (%d+)$'))
+end
+
 local function is_pinned(version)
   return redis.call('HGET', annotations, version .. ':pinned') == '1'
 end
@@ -74,6 +79,22 @@ local function remove(version)
     redis.call('HDEL', hash, version)
   end
   redis.call('HDEL', annotations, version .. ':notes', version .. ':labels', version .. ':pinned')
+end
+
+-- Forgets the way back over versions that are gone: a rollback must not lead to one, nor to what is live already, nor twice
+-- to the same.
+local function forget_formerly(gone)
+  local kept, above = {}, redis.call('HGET', aliases, 'live')
+  for _, formerly in ipairs(redis.call('LRANGE', previous, 0, -1)) do
+    if not gone[formerly] and formerly ~= above then
+      kept[#kept + 1] = formerly
+      above = formerly
+    end
+  end
+  redis.call('DEL', previous)
+  if #kept > 0 then
+    redis.call('RPUSH', previous, unpack(kept))
+  end
 end
 
 -- The model as it stands: how many versions, aliases, their revisions, where a rollback leads, hold.

@@ -43,7 +43,13 @@ class ModelStore:
         self._pages = VersionPages(connection)
 
     def publish(
-        self, model: str, snapshot: StoredSnapshot, training_job_id: str, verdict: PromotionVerdict = LIVE_AT_ONCE
+        self,
+        model: str,
+        snapshot: StoredSnapshot,
+        training_job_id: str,
+        verdict: PromotionVerdict = LIVE_AT_ONCE,
+        *,
+        turn: int = 1,
     ) -> Publication:
         """Stores a snapshot under the next number, moves `latest`, and `live` by the verdict, and wakes the watchers.
 
@@ -51,14 +57,14 @@ class ModelStore:
         changes nothing and returns what came of the first time.
 
         Raises:
-            WrongStateError: JOB_ENDED, if the job was struck off.
+            WrongStateError: JOB_ENDED, if the job was struck off in this turn or a later one.
             ConflictError: LIVE_VERSION_CHANGED, if a comparison with the live version decided, and another is live now.
         """
         # Listed before it is published: a name without a version is nobody's model, a version without a name is lost.
         if self._redis.command("SADD", MODELS, model):
             self._redis.command("XADD", MODEL_EVENTS, "MAXLEN", "~", 1000, "*", "model", model)
         given = (snapshot.manifest, snapshot.weights, snapshot.digest)
-        word, reply = self._publish(model, *given, training_job_id, *verdict_words(verdict))
+        word, reply = self._publish(model, *given, training_job_id, turn, *verdict_words(verdict))
         if word == b"conflict":
             raise ConflictError(
                 f"version {reply} of {model!r} is live now, not {verdict.live_version}; compare with that one",
@@ -74,9 +80,12 @@ class ModelStore:
         """What a training job published, or None if it published nothing."""
         return self._publication(model, self._redis.command("HGET", ModelKeys(model).jobs, training_job_id))
 
-    def strike_off(self, model: str, training_job_id: str) -> Publication | None:
-        """Forbids a job to publish from now on. One that has published already is left alone, and that is returned."""
-        return self._publication(model, self._strike_off(model, training_job_id))
+    def strike_off(self, model: str, training_job_id: str, *, turn: int = 1) -> Publication | None:
+        """Forbids a job to publish in this turn of it, or an earlier one, whoever still runs it.
+
+        One that has published already is left alone, and that is returned.
+        """
+        return self._publication(model, self._strike_off(model, training_job_id, turn))
 
     def forget_job(self, model: str, training_job_id: str) -> None:
         """Forgets what a job published, or that it must not: for a job whose record is gone."""

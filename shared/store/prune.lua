@@ -9,17 +9,16 @@ local needed = {}
 for _, version in ipairs(redis.call('HVALS', aliases)) do
   needed[version] = true
 end
-for _, version in ipairs(redis.call('LRANGE', previous, 0, -1)) do
-  needed[version] = true
-end
+needed[redis.call('LINDEX', previous, 0) or ''] = true -- where a rollback leads; not the whole way back, which is long
 
-local gone, bytes, last = {}, 0, ''
+local gone, is_gone, bytes, last = {}, {}, 0, ''
 local oldest_kept = redis.call('ZREVRANGE', versions, keep - 1, keep - 1)[1]
 if oldest_kept then
   local old = redis.call('ZRANGEBYSCORE', versions, '(' .. after, '(' .. oldest_kept, 'LIMIT', 0, scan)
   for i, version in ipairs(old) do
     if not needed[version] and not is_pinned(version) then
       gone[#gone + 1] = tonumber(version)
+      is_gone[version] = true
       bytes = bytes + tonumber(string.match(redis.call('HGET', records, version), '%d+$'))
       if not dry_run then
         remove(version)
@@ -32,6 +31,7 @@ if oldest_kept then
   end
 end
 if #gone > 0 and not dry_run then
+  forget_formerly(is_gone)
   wake(0)
 end
 return { 'done', gone, bytes, last, redis.call('ZCARD', versions) }

@@ -1,10 +1,10 @@
--- Publishes a snapshot under the next version number, unless its job has an entry: it has published, or must not.
--- ARGV: manifest, weights, digest, training job id; the verdict: outcome, policy, margin, accuracy, the live version it was made against, that one's accuracy
+-- Publishes a snapshot under the next version number, unless its job has published, or must not in this turn.
+-- ARGV: manifest, weights, digest, training job id, its turn; the verdict: outcome, policy, margin, accuracy, the live version it was made against, that one's accuracy
 -- Returns 'conflict' and the version that is live, where that is not the one that was compared with; else 'done' and the job's entry.
-local manifest, tensors, digest, job, outcome, policy, margin, accuracy, compared, live_accuracy = unpack(ARGV)
+local manifest, tensors, digest, job, turn, outcome, policy, margin, accuracy, compared, live_accuracy = unpack(ARGV)
 
 local entry = redis.call('HGET', jobs, job)
-if entry then
+if entry and (struck_turn(entry) or tonumber(turn)) >= tonumber(turn) then
   return { 'done', entry }
 end
 local live = live_version()

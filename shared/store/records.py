@@ -28,7 +28,7 @@ from shared.recipe import Promotion, PromotionPolicy
 
 Stored: TypeAlias = bytes | None
 Fields: TypeAlias = Sequence[bytes] | Mapping[bytes, bytes]  # in turn from a script, a mapping from a command
-STRUCK_OFF = b"0"
+STRUCK_OFF = b"0 "
 NOT_EVALUATED = "-"
 ANNOTATIONS = ("notes", "labels", "pinned")
 FIELDS = 7  # of a version that is read with its weights
@@ -61,7 +61,7 @@ def verdict_from(words: Sequence[str]) -> PromotionVerdict:
 
 def publication_from(entry: Stored) -> Publication | None:
     """What a job's entry says that it published; the digest is empty where an earlier build did not write it there."""
-    if entry is None or entry == STRUCK_OFF:
+    if entry is None or entry.startswith(STRUCK_OFF):
         return None
     number, *rest = entry.decode().split()
     if not rest:

@@ -78,7 +78,7 @@ class Jobs:
     def _one_job(self) -> None:
         job = self.service.create(spec_request(spec_to_proto(replace(SPEC, model="one"))))
         turn = self.lifecycle.jobs.turn(job.id)
-        running = begun(job, "here:1", 0, ())
+        running = begun(job, "here:1")
         assert self.lifecycle.begin(running, turn)
         self.lifecycle.jobs.beat(turn)
         assert self.lifecycle.end(ended(running, JobState.CANCELLED), turn)

@@ -194,11 +194,11 @@ def test_another_version_that_goes_live_meanwhile_is_compared_with(
     job = trainer.create(replace(GOOD, epochs=2, promotion=IF_BETTER))
     publish, verdicts = ModelStore.publish, []
 
-    def promote_first(self: ModelStore, *arguments: Any) -> Any:  # noqa: ANN401 - as the method's
+    def promote_first(self: ModelStore, *arguments: Any, turn: int) -> Any:  # noqa: ANN401 - as the method's
         verdicts.append(arguments[-1])
         if len(verdicts) == 1:
             trainer.registry.promote("tiny", 2)
-        return publish(self, *arguments)
+        return publish(self, *arguments, turn=turn)
 
     monkeypatch.setattr(ModelStore, "publish", promote_first)
     trainer.start(job.id).run()

@@ -587,6 +587,14 @@ def test_what_is_pruned_is_what_nothing_needs(
     refused(lambda: registry.prune("none", 3, dry_run=False), NotFoundError, "MODEL_NOT_FOUND")
 
 
+def test_pruning_leaves_one_way_back(registry: ModelRegistry, publish: Publish) -> None:
+    """Of those that were live before, the one that a rollback leads to is kept; none leads to one that went."""
+    publish("abcde")
+    assert registry.prune("tiny", 1, dry_run=False).versions == (1, 2, 3)
+    assert registry.rollback("tiny").live_version == 4
+    refused(lambda: registry.rollback("tiny"), WrongStateError, "NO_PREVIOUS_VERSION")
+
+
 def test_a_thousand_versions_are_pruned_at_once_and_the_rest_by_another_call(
     models: ModelStore, registry: ModelRegistry, connection: StoreConnection
 ) -> None:
@@ -821,8 +829,8 @@ def test_a_change_whose_answer_was_lost_is_made_once(
     registry.set_alias("tiny", "best", 7)
     before = models.model("tiny").version_count
     pruned = losing(lambda: registry.prune("tiny", 1, dry_run=False))
-    assert pruned.versions == (8,)
-    assert models.model("tiny").version_count == before - 1
+    assert pruned.versions == (2, 3, 8)
+    assert models.model("tiny").version_count == before - 3
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,7 @@ class PlainModel:
     def prunable(self, keep_newest: int) -> list[int]:
         """What pruning removes."""
         old = sorted(self.versions)[: -keep_newest or None]
-        return [version for version in old if version not in self.formerly and not self.is_needed(version)]
+        return [version for version in old if version not in self.formerly[-1:] and not self.is_needed(version)]
 
 
 class RegistryMachine(RuleBasedStateMachine):

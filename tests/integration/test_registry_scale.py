@@ -3,9 +3,7 @@
 Redis counts the commands, those inside scripts too. The times are printed (`pytest -s`) and not asserted.
 """
 
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import count
 from typing import Any
 from unittest.mock import Mock
@@ -23,21 +21,11 @@ from trainer_service.registry_servicer import RegistryServicer
 
 FEW, SOME, MANY = 100, 1_000, 10_000
 BATCH = 1000
-REPEATS = 20
 PAGE = 50
 SNAPSHOT = StoredSnapshot(b"", b"weights", "d" * 64)
 VERDICT = "promoted always 0.0 0.5 0 -"
 IF_BETTER = Promotion(PromotionPolicy.IF_BETTER)
-OWN = {"cmdstat_info", "cmdstat_config", "cmdstat_config|resetstat"}  # of measuring
 Call = Callable[[], object]
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a call costs: how often it makes Redis run which command, and the shortest time of several, in seconds."""
-
-    commands: dict[str, int]
-    seconds: float
 
 
 def fill(connection: StoreConnection, versions: int) -> str:
@@ -76,18 +64,6 @@ def fill(connection: StoreConnection, versions: int) -> str:
 def pairs(numbers: range, value: str | bytes) -> Iterator[Argument]:
     """Each number and the value, in turn."""
     return (word for number in numbers for word in (number, value))
-
-
-def cost_of(connection: StoreConnection, call: Call) -> Cost:
-    """Makes a call several times; what Redis counted for the last one."""
-    seconds, counted = [], dict[str, Any]()
-    for _ in range(REPEATS):
-        connection.command("CONFIG", "RESETSTAT")
-        started = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - started)
-        counted = connection.command("INFO", "commandstats")
-    return Cost({name: of["calls"] for name, of in counted.items() if name not in OWN}, min(seconds))
 
 
 class Calls:
@@ -138,7 +114,7 @@ class Calls:
         }
 
 
-def test_ten_thousand_versions_cost_what_a_hundred_do(connection: StoreConnection) -> None:
+def test_ten_thousand_versions_cost_what_a_hundred_do(connection: StoreConnection, cost_of: Callable[..., Any]) -> None:
     """Pages, reading, publishing, promoting, rolling back and deleting make Redis run the same commands."""
     few, many = (Calls(connection, fill(connection, versions)).by_name() for versions in (FEW, MANY))
     costs = {name: (cost_of(connection, few[name]), cost_of(connection, many[name])) for name in few}
@@ -152,7 +128,7 @@ def test_ten_thousand_versions_cost_what_a_hundred_do(connection: StoreConnectio
         assert at_few.commands == at_many.commands, name
 
 
-def test_a_page_costs_a_command_of_the_client(connection: StoreConnection) -> None:
+def test_a_page_costs_a_command_of_the_client(connection: StoreConnection, cost_of: Callable[..., Any]) -> None:
     """However many versions are on it; and no version is read that is not."""
     calls = Calls(connection, fill(connection, FEW)).by_name()
     page = cost_of(connection, calls["ListModelVersions, first page"]).commands
@@ -162,7 +138,9 @@ def test_a_page_costs_a_command_of_the_client(connection: StoreConnection) -> No
     assert cost_of(connection, calls["GetModel"]).commands["cmdstat_evalsha"] == 1
 
 
-def test_a_filter_that_nothing_passes_looks_at_so_many_versions_only(connection: StoreConnection) -> None:
+def test_a_filter_that_nothing_passes_looks_at_so_many_versions_only(
+    connection: StoreConnection, cost_of: Callable[..., Any]
+) -> None:
     """A page costs the same with a thousand versions and with ten thousand."""
     wanted = pb.VersionFilter(labels={"none": ""})
     at_some, at_many = (

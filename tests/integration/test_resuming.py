@@ -1,12 +1,14 @@
 """Jobs whose runs end before they do: continued from a checkpoint, by another worker, to the same weights."""
 
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from client.embedded_redis import EmbeddedRedis
@@ -20,13 +22,14 @@ from shared.training_spec import TrainingSpec
 from trainer_service.datasets.catalogue import Catalogue
 from trainer_service.datasets.upload_store import UploadStore
 from trainer_service.jobs import keeper as keeper_module
-from trainer_service.jobs.job import AttemptOutcome, JobState, TrainingJob
+from trainer_service.jobs.job import AttemptOutcome, JobState, TrainingJob, begun, ended
 from trainer_service.jobs.job_queue import training_queue
 from trainer_service.jobs.job_service import JobService
 from trainer_service.jobs.job_store import Turn
 from trainer_service.jobs.keeper import JobKeeper, JobRetention
 from trainer_service.jobs.run_job import JobRun
 from trainer_service.spec_request import spec_request
+from trainer_service.training.checkpoint import Checkpoint
 
 SPEC = TrainingSpec(
     model="tiny", dataset="digits", seed=7, preset="mlp", layers=(Dense(16, Activation.RELU),), epochs=4
@@ -290,6 +293,94 @@ def test_a_store_that_was_away_is_nobodys_death(crew: Crew, redis_server: Embedd
     redis_server.start()
     keeper.sweep()
     assert crew.service.get(job_id).state is JobState.RUNNING
+
+
+def test_an_old_turn_cannot_take_the_right_to_publish_from_a_newer_one(crew: Crew) -> None:
+    """Who still holds a turn that has passed changes nothing, by what it does before it is told so neither."""
+    job_id = crew.create()
+    first = crew.killed_after(job_id, 1)
+    first.lifecycle.take_back(first.turn, "killed")
+    second = crew.killed_after(job_id, 2)
+    assert not first.lifecycle.end(ended(crew.service.get(job_id), JobState.FAILED), first.turn)
+    assert not first.lifecycle.take_back(first.turn, "killed")
+    second.lifecycle.take_back(second.turn, "killed")
+    job = crew.finished(job_id)
+    assert (job.state, job.version, job.deaths) == (JobState.SUCCEEDED, 1, 2)
+
+
+def test_what_was_struck_off_stays_so_when_its_job_is_removed(crew: Crew) -> None:
+    """A run that hangs just before it publishes may wake up after the job was cancelled and removed."""
+    job_id = crew.create()
+    run = crew.run(job_id)
+    publish = run._published
+
+    def removed_meanwhile(*arguments: Any) -> Any:  # noqa: ANN401 - as the method's
+        run.lifecycle.take_back(run.turn, "hangs")
+        crew.service.cancel(job_id)
+        crew.service.remove(job_id)
+        return publish(*arguments)
+
+    run._published = removed_meanwhile  # type: ignore[method-assign, assignment]
+    run.run()
+    assert ModelStore(crew.connection).model_names() in ([], ["tiny"])
+    assert ModelStore(crew.connection).aliases("tiny") == {}
+
+
+def test_a_script_that_is_sent_twice_does_nothing_twice(crew: Crew) -> None:
+    """The client of Redis sends a command again whose reply did not come."""
+    job_id = crew.create()
+    run = crew.run(job_id)
+    job, turn = crew.service.get(job_id), run.turn
+    assert run.jobs.create(job, "", 1) == job_id  # also where there is no room for another one
+    assert len(run.jobs.events_after(job_id, "", 0.01)) == 1
+    assert run.lifecycle.begin(begun(job, "here:1"), turn)
+    assert run.jobs.create(job, "", 1) == job_id
+    assert crew.service.get(job_id).state is JobState.RUNNING
+    checkpoint = Checkpoint({"weights": np.ones(3, np.float32)}, {"epochs": []})
+    keys = JobKeys(job_id)
+    assert run.checkpoints.save(turn, checkpoint)
+    assert run.checkpoints._save((keys.job, keys.arriving_checkpoint(1), keys.checkpoint), (1,)) == 1
+    stored = run.checkpoints.load(job_id)
+    assert stored is not None
+    assert stored.arrays["weights"].tolist() == [1, 1, 1]
+
+
+def test_a_checkpoint_that_cannot_be_read_is_done_without(crew: Crew) -> None:
+    """The job begins again at the beginning instead of never."""
+    job_id = crew.create()
+    run = crew.killed_after(job_id, 2)
+    crew.connection.command("HDEL", JobKeys(job_id).checkpoint, "types")
+    run.lifecycle.take_back(run.turn, "killed")
+    job = crew.finished(job_id)
+    assert (job.state, job.attempts[1].resumed_update) == (JobState.SUCCEEDED, 0)
+    assert [metrics.epoch for metrics in job.epochs] == [1, 2, 3, 4]
+
+
+def test_a_job_that_is_cancelled_while_it_is_handed_back_does_not_wait_for_a_worker(crew: Crew) -> None:
+    """It is ended at once, and where the canceller dies in between, by the next keeper."""
+    job_id = crew.create()
+    run = crew.killed_after(job_id, 1)
+    read = crew.service.get(job_id)
+    run.lifecycle.hand_back(read, run.turn, "told to stop")
+    assert run.lifecycle.cancel(read).state is JobState.CANCELLED  # though it was RUNNING when it was read
+    other = crew.create()
+    run.jobs.request_cancel(other)
+    keeper_of(crew, other).sweep()
+    assert crew.service.get(other).state is JobState.CANCELLED
+
+
+def test_a_head_that_waited_long_is_not_taken_for_lost_when_it_leaves_the_queue(
+    crew: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its time begins when it has left."""
+    monkeypatch.setattr(keeper_module, "LOST_SECONDS", 0.2)
+    job_id = crew.create()
+    keeper = keeper_of(crew, job_id)
+    keeper.sweep()
+    time.sleep(0.3)
+    crew.run(job_id).lifecycle.queue.remove(Turn(job_id, 1))  # a worker has taken it
+    keeper.sweep()
+    assert crew.run(job_id).jobs.turn(job_id) == Turn(job_id, 1)
 
 
 def test_old_jobs_are_removed_by_age_and_by_number(crew: Crew) -> None:

@@ -6,6 +6,7 @@ Only the run that holds the job's last turn may write one; it is gone when the j
 import json
 
 import numpy as np
+import structlog
 
 from shared.store.connection import StoreConnection
 from shared.store.keys import JobKeys
@@ -15,6 +16,7 @@ from trainer_service.training.checkpoint import Checkpoint
 ARRIVAL_SECONDS = 600
 FACTS, TYPES = "facts", "types"
 DTYPES: dict[str, np.dtype[np.float32 | np.int64]] = {"float32": np.dtype("<f4"), "int64": np.dtype("<i8")}
+log = structlog.get_logger()
 
 
 class CheckpointStore:
@@ -29,23 +31,30 @@ class CheckpointStore:
         keys = JobKeys(turn.job_id)
         arriving = keys.arriving_checkpoint(turn.number)
         types = {name: array.dtype.name for name, array in checkpoint.arrays.items()}
-        self._redis.command("HSET", arriving, FACTS, json.dumps(checkpoint.facts), TYPES, json.dumps(types))
-        self._redis.command("EXPIRE", arriving, ARRIVAL_SECONDS)
-        for (
-            name,
-            array,
-        ) in checkpoint.arrays.items():  # each alone: together they may be more than one command can carry
-            self._redis.command("HSET", arriving, f"array:{name}", array.astype(DTYPES[types[name]]).tobytes())
+        self._redis.command("DEL", arriving)
+        self._send(arriving, FACTS, json.dumps(checkpoint.facts))
+        self._send(arriving, TYPES, json.dumps(types))
+        # Each array alone: together they may be more than one command can carry.
+        for name, array in checkpoint.arrays.items():
+            self._send(arriving, f"array:{name}", array.astype(DTYPES[types[name]]).tobytes())
         return bool(self._save((keys.job, arriving, keys.checkpoint), (turn.number,)))
 
+    def _send(self, arriving: str, name: str, value: str | bytes) -> None:
+        # It expires with each part anew: one that comes late, after all were renamed, must not stay for ever.
+        self._redis.commands([("HSET", arriving, name, value), ("EXPIRE", arriving, ARRIVAL_SECONDS)])
+
     def load(self, job_id: str) -> Checkpoint | None:
-        """A job's last checkpoint, if there is one."""
+        """A job's last checkpoint, if there is one that can be read."""
         key = JobKeys(job_id).checkpoint
         facts, types = self._redis.command("HMGET", key, FACTS, TYPES)
         if facts is None:
             return None
-        arrays = {
-            name: np.frombuffer(self._redis.command("HGET", key, f"array:{name}") or b"", DTYPES[dtype])
-            for name, dtype in json.loads(types).items()
-        }
-        return Checkpoint(arrays, json.loads(facts))
+        try:
+            arrays = {
+                name: np.frombuffer(self._redis.command("HGET", key, f"array:{name}") or b"", DTYPES[dtype])
+                for name, dtype in json.loads(types).items()
+            }
+            return Checkpoint(arrays, json.loads(facts))
+        except (TypeError, ValueError, KeyError, AttributeError):
+            log.exception("a checkpoint cannot be read", job_id=job_id)
+            return None

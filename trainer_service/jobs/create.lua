@@ -1,12 +1,15 @@
 -- Stores a new job at the end of its model's line, or returns the id of the one that the same request created before.
 -- Returns an empty id where too many jobs have not ended.
 -- KEYS: index, job, events, request, line, heads, unended
--- ARGV: job id, state, serialized job, its event, creation time in µs, seconds to remember the request id (0: the client gave none), model, most jobs that may not have ended
+-- ARGV: job id, state, serialized job, its event, creation time in µs, seconds to remember the request id (0: the client gave none), model, most jobs that may not have ended, prefix of jobs' keys
 local index, job, events, request, line, heads, unended = unpack(KEYS)
-local id, state, serialized, event, created, remember, model, limit = unpack(ARGV)
+local id, state, serialized, event, created, remember, model, limit, prefix = unpack(ARGV)
+if redis.call('EXISTS', job) == 1 then
+  return id -- it was created, and only the reply was lost
+end
 if tonumber(remember) > 0 then
   local known = redis.call('GET', request)
-  if known then
+  if known and redis.call('EXISTS', prefix .. known) == 1 then
     return known
   end
 end

@@ -85,16 +85,17 @@ class TrainingJob:
         return sum(attempt.outcome is AttemptOutcome.DIED for attempt in self.attempts)
 
 
-def begun(job: TrainingJob, worker: str, resumed_update: int, epochs: tuple[EpochMetrics, ...]) -> TrainingJob:
-    """The job as a worker takes it, going on after `resumed_update` updates and these finished `epochs`."""
+def begun(job: TrainingJob, worker: str) -> TrainingJob:
+    """The job as a worker takes it."""
     now = datetime.now(UTC)
-    return replace(
-        job,
-        state=JobState.RUNNING,
-        start_time=job.start_time or now,
-        epochs=epochs,
-        attempts=(*job.attempts, Attempt(worker, now, resumed_update)),
-    )
+    attempts = (*job.attempts, Attempt(worker, now))
+    return replace(job, state=JobState.RUNNING, start_time=job.start_time or now, attempts=attempts)
+
+
+def resumed(job: TrainingJob, updates: int, epochs: tuple[EpochMetrics, ...]) -> TrainingJob:
+    """The running job, going on after so many updates and these finished epochs."""
+    attempts = (*job.attempts[:-1], replace(job.attempts[-1], resumed_update=updates))
+    return replace(job, epochs=epochs, attempts=attempts)
 
 
 def given_back(job: TrainingJob, outcome: AttemptOutcome, message: str) -> TrainingJob:

@@ -93,6 +93,7 @@ class JobStore:
                 REQUEST_ID_SECONDS if request_id else 0,
                 job.spec.model,
                 most_unended,
+                keys.PREFIX,
             ),
         )  # fmt: skip
         if not job_id:

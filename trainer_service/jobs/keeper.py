@@ -24,10 +24,15 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Sighting:
-    """A head as it was first seen, and when, in seconds of the monotonic clock."""
+    """A head as it was first seen, in the queue or not, and when, in seconds of the monotonic clock."""
 
     head: Head
+    is_waiting: bool
     since: float
+
+    def is_same(self, other: "Sighting") -> bool:
+        """Whether nothing has happened in between."""
+        return (self.head, self.is_waiting) == (other.head, other.is_waiting)
 
 
 class JobKeeper:
@@ -52,20 +57,27 @@ class JobKeeper:
         now = time.monotonic()
         before, self._seen = self._seen, {}
         for head in heads:
-            last = before.get(head.turn.job_id)
-            sighting = last if last is not None and last.head == head else Sighting(head, now)
-            self._seen[head.turn.job_id] = sighting
-            silent = now - sighting.since
-            if head.state is JobState.RUNNING and silent >= DEAD_SECONDS:
-                self._take_back(head)
-            elif head.state is JobState.QUEUED and head.turn not in waiting and silent >= LOST_SECONDS:
-                self._queue_again(head)
+            sighting, last = Sighting(head, head.turn in waiting, now), before.get(head.turn.job_id)
+            self._seen[head.turn.job_id] = last if last is not None and last.is_same(sighting) else sighting
+        for sighting in self._seen.values():
+            try:
+                self._look_after(sighting, now - sighting.since)
+            except StoreUnavailableError:
+                raise
+            except Exception:  # one that cannot be helped must not keep the others from being helped
+                log.exception("a job could not be looked after", job_id=sighting.head.turn.job_id)
 
-    def _take_back(self, head: Head) -> None:
-        if head.is_cancelled:
-            self._lifecycle.cancel_dead(head.turn)
-        else:
-            self._lifecycle.take_back(head.turn, f"its worker gave no sign of life for {DEAD_SECONDS:g} s")
+    def _look_after(self, sighting: Sighting, silent: float) -> None:
+        head = sighting.head
+        if head.state is JobState.RUNNING and silent >= DEAD_SECONDS:
+            if head.is_cancelled:
+                self._lifecycle.cancel_idle(head.turn, JobState.RUNNING)
+            else:
+                self._lifecycle.take_back(head.turn, f"its worker gave no sign of life for {DEAD_SECONDS:g} s")
+        elif head.state is JobState.QUEUED and head.is_cancelled:
+            self._lifecycle.cancel_idle(head.turn, JobState.QUEUED)
+        elif head.state is JobState.QUEUED and not sighting.is_waiting and silent >= LOST_SECONDS:
+            self._queue_again(head)
 
     def _queue_again(self, head: Head) -> None:
         if turn := self._jobs.pass_turn(head.turn):

@@ -6,6 +6,7 @@ of its model.
 """
 
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 
 import structlog
 
@@ -27,6 +28,8 @@ from trainer_service.jobs.job import (
 from trainer_service.jobs.job_queue import JobQueue
 from trainer_service.jobs.job_store import JobStore, Turn
 
+CANCEL_TRIES = 3
+LONGEST_HANGING = timedelta(days=1)
 log = structlog.get_logger()
 
 
@@ -60,10 +63,10 @@ class JobLifecycle:
         """RUNNING, and this far; False if the job is no longer this turn's."""
         return self.jobs.replace(job, event, expected=JobState.RUNNING, turn=turn).is_done
 
-    def end(self, final: TrainingJob, turn: Turn | None, *, expected: JobState = JobState.RUNNING) -> bool:
-        """To a final state; False if the job was not as expected any more."""
+    def end(self, final: TrainingJob, turn: Turn, *, expected: JobState = JobState.RUNNING) -> bool:
+        """To a final state; False if the job was not as expected any more, or the turn not its last."""
         if final.state is not JobState.SUCCEEDED and (
-            publication := self.models.strike_off(final.spec.model, final.id)
+            publication := self.models.strike_off(final.spec.model, final.id, turn=turn.number)
         ):
             final = self._succeeded(final, publication)
         change = self.jobs.replace(final, final, expected=expected, turn=turn)
@@ -78,9 +81,9 @@ class JobLifecycle:
     def take_back(self, turn: Turn, why: str) -> bool:
         """RUNNING → QUEUED because whoever ran it is dead; FAILED the third time. False if that was not so any more."""
         job = self.jobs.get(turn.job_id)
-        waiting = given_back(job, AttemptOutcome.DIED, why)
-        if job.state is not JobState.RUNNING:
+        if job.state is not JobState.RUNNING or self.jobs.turn(turn.job_id) != turn:
             return False
+        waiting = given_back(job, AttemptOutcome.DIED, why)
         if waiting.deaths < MAX_DEATHS:
             taken = self._requeue(waiting, turn)
         else:
@@ -93,17 +96,21 @@ class JobLifecycle:
 
     def cancel(self, job: TrainingJob) -> TrainingJob:
         """Ends a queued job at once and asks a running one to stop at its next minibatch; the job as it is then."""
-        if job.state is JobState.QUEUED:
-            turn = self.jobs.turn(job.id)
-            if self.end(ended(job, JobState.CANCELLED), turn, expected=JobState.QUEUED):
-                self.queue.remove(turn)
-                return self.jobs.get(job.id)
-        self.jobs.request_cancel(job.id)
-        return self.jobs.get(job.id)
+        for _ in range(CANCEL_TRIES):  # it may begin, or be handed back, just now
+            if job.state is JobState.QUEUED:
+                turn = self.jobs.turn(job.id)
+                if self.end(ended(job, JobState.CANCELLED), turn, expected=JobState.QUEUED):
+                    self.queue.remove(turn)
+            else:
+                self.jobs.request_cancel(job.id)
+            job = self.jobs.get(job.id)
+            if job.state is not JobState.QUEUED:
+                break
+        return job
 
-    def cancel_dead(self, turn: Turn) -> bool:
-        """Ends a job that shall stop and that nobody runs any more."""
-        return self.end(ended(self.jobs.get(turn.job_id), JobState.CANCELLED), turn)
+    def cancel_idle(self, turn: Turn, state: JobState) -> bool:
+        """Ends a job that shall stop and that nobody runs; False if it was not in this state and turn any more."""
+        return self.end(ended(self.jobs.get(turn.job_id), JobState.CANCELLED), turn, expected=state)
 
     def remove(self, job_id: str) -> None:
         """Forgets a job that has ended; the version that it published stays.
@@ -113,8 +120,10 @@ class JobLifecycle:
             WrongStateError: JOB_NOT_ENDED.
         """
         job = self.jobs.get(job_id)
+        # That it must not publish is remembered as long as a run of it that hangs might still try to.
+        if job.end_time and datetime.now(UTC) - job.end_time > LONGEST_HANGING:
+            self.models.forget_job(job.spec.model, job_id)
         self.jobs.remove(job_id)
-        self.models.forget_job(job.spec.model, job_id)
 
     def _requeue(self, waiting: TrainingJob, turn: Turn) -> bool:
         if not self.jobs.replace(waiting, waiting, expected=JobState.RUNNING, turn=turn, hands_on=True).is_done:

@@ -18,6 +18,7 @@ import structlog
 from shared import logs, snapshot_codec
 from shared.errors import CancelledError, ConflictError, StoreUnavailableError, WeightcastError, WrongStateError
 from shared.model_version import Publication, StoredSnapshot
+from shared.network import Network
 from shared.settings import TrainerSettings, load
 from shared.store.connection import StoreConnection
 from shared.store.model_store import ModelStore
@@ -27,10 +28,11 @@ from trainer_service.datasets.dataset import Dataset
 from trainer_service.datasets.upload_store import UploadStore
 from trainer_service.jobs.checkpoint_store import CheckpointStore
 from trainer_service.jobs.checkpoint_writer import CheckpointWriter
-from trainer_service.jobs.job import JobEvent, JobState, TrainingJob, TrainingResult, begun, ended
+from trainer_service.jobs.job import JobEvent, JobState, TrainingJob, TrainingResult, begun, ended, resumed
 from trainer_service.jobs.job_queue import JobQueue
 from trainer_service.jobs.job_store import JobStore, Turn
 from trainer_service.jobs.lifecycle import JobLifecycle
+from trainer_service.jobs.patience import insisting
 from trainer_service.jobs.pulse import Pulse, RunLostError, RunOrphanedError, RunStoppedError
 from trainer_service.promotion import verdict_on
 from trainer_service.publishing import library_versions, snapshot_of
@@ -41,7 +43,7 @@ from trainer_service.warm_start import load_parent
 REPORT_SECONDS = 0.25
 REPORTS_PER_DOUBLING = 200  # so a job of a day leaves a few thousand events behind, not a few hundred thousand
 STORE_PATIENCE_SECONDS = 600.0  # how long finished work waits for a store that is away
-RETRY_SECONDS = 1.0
+HAND_BACK_SECONDS = 5.0  # of the grace that a worker has to end
 Result = TypeVar("Result")
 log = structlog.get_logger()
 
@@ -66,6 +68,7 @@ def run_job(job_id: str, turn: int) -> None:
         threads=settings.trainer_threads,
     )
     signal.signal(signal.SIGTERM, lambda *_: run.stop())
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # blocked by the worker until somebody would hear it
     run.run()
     connection.close()
 
@@ -102,22 +105,22 @@ class JobRun:
 
     def run(self) -> None:
         """Takes the job from QUEUED to a final state, or back to QUEUED; what goes wrong is told in the job."""
-        checkpoint = self.checkpoints.load(self.turn.job_id)
-        updates, epochs = (checkpoint.updates, checkpoint.epochs) if checkpoint else (0, ())
-        self._job = begun(self.jobs.get(self.turn.job_id), self.worker, updates, epochs)
+        self._job = begun(self.jobs.get(self.turn.job_id), self.worker)
         if not self.lifecycle.begin(self._job, self.turn):
             log.info("not run: this turn is no longer the job's")
             return
-        log.info("training", model=self._job.spec.model, dataset=self._job.spec.dataset, resumed_update=updates)
+        log.info("training", model=self._job.spec.model, dataset=self._job.spec.dataset)
         with self._pulse:
             try:
-                self._end(self._final(checkpoint))
+                self._end(self._final())
             except RunLostError as error:
                 log.warning("left to others", reason=error.message)
             except RunOrphanedError as error:
-                self.lifecycle.take_back(self.turn, error.message)
+                why = error.message
+                insisting(lambda: self.lifecycle.take_back(self.turn, why), HAND_BACK_SECONDS)
             except RunStoppedError as error:
-                self.lifecycle.hand_back(self._job, self.turn, error.message)
+                why = error.message
+                insisting(lambda: self.lifecycle.hand_back(self._job, self.turn, why), HAND_BACK_SECONDS)
                 log.info("handed back")
 
     def on_step(self, progress: Progress, take: Callable[[], Checkpoint]) -> None:
@@ -144,10 +147,10 @@ class JobRun:
         self._writer.after_epoch(take)
         self._report(metrics)
 
-    def _final(self, checkpoint: Checkpoint | None) -> TrainingJob:
+    def _final(self) -> TrainingJob:
         """The job as it ends: by success, by cancellation, or by an error that another run would meet again."""
         try:
-            return self._train_and_publish(checkpoint)
+            return self._train_and_publish()
         except (RunLostError, RunStoppedError):
             raise
         except CancelledError:
@@ -163,30 +166,23 @@ class JobRun:
             return ended(self._job, JobState.FAILED, error_message=message)
 
     def _end(self, final: TrainingJob) -> None:
-        if self._until_the_store_answers(lambda: self.lifecycle.end(final, self.turn)):
+        if insisting(lambda: self.lifecycle.end(final, self.turn), STORE_PATIENCE_SECONDS):
             log.info("ended", state=final.state.name, version=final.version, error=final.error_message)
         else:
             log.warning("ended, but the job was no longer this run's", would_be=final.state.name)
 
-    def _train_and_publish(self, checkpoint: Checkpoint | None) -> TrainingJob:
+    def _train_and_publish(self) -> TrainingJob:
         spec = self._job.spec
         self._has_nothing_to_lose = True
-        dataset = self._until_the_store_answers(lambda: self.load_dataset(spec.dataset))
-        if self._job.dataset_digest not in ("", dataset.digest):
-            raise WrongStateError(
-                f"other data has taken the name {spec.dataset!r} since the job was created; create it again",
-                reason="DATASET_CHANGED",
-            )
-        self._job = replace(self._job, dataset_digest=dataset.digest)
-        initial = None
-        if spec.parent:
-            initial, dataset = self._until_the_store_answers(lambda: load_parent(self.models, spec, dataset))
-        self._has_nothing_to_lose = False
+        try:
+            checkpoint, dataset, initial = self._loaded()
+        finally:
+            self._has_nothing_to_lose = False
         try:
             trained = train(spec, dataset, self, self.threads, resume=checkpoint, initial=initial)
         except CheckpointMismatchError as error:
             log.warning("starting from the beginning", reason=error.message)
-            self._job = replace(self._job, epochs=())
+            self._job = resumed(self._job, 0, ())
             trained = train(spec, dataset, self, self.threads, initial=initial)
         self._until_the_store_answers(self._pulse.beat)
         self._pulse.check()
@@ -195,6 +191,26 @@ class JobRun:
         result = TrainingResult(snapshot_codec.sha256_hex(snapshot.weights), libraries)
         published = self._published(trained, snapshot, dataset) if spec.publish else None
         return ended(self._job, JobState.SUCCEEDED, published=published, result=result)
+
+    def _loaded(self) -> tuple[Checkpoint | None, Dataset, Network | None]:
+        """What training goes on from, if anything, what it learns from, and the network it starts from, if any."""
+        spec = self._job.spec
+        checkpoint = self._until_the_store_answers(lambda: self.checkpoints.load(self.turn.job_id))
+        if checkpoint or self._job.epochs:
+            updates, epochs = (checkpoint.updates, checkpoint.epochs) if checkpoint else (0, ())
+            self._job = resumed(self._job, updates, epochs)
+            self._report(self._job)
+        dataset = self._until_the_store_answers(lambda: self.load_dataset(spec.dataset))
+        if self._job.dataset_digest not in ("", dataset.digest):
+            raise WrongStateError(
+                f"other data has taken the name {spec.dataset!r} since the job was created; create it again",
+                reason="DATASET_CHANGED",
+            )
+        self._job = replace(self._job, dataset_digest=dataset.digest)
+        if not spec.parent:
+            return checkpoint, dataset, None
+        initial, dataset = self._until_the_store_answers(lambda: load_parent(self.models, spec, dataset))
+        return checkpoint, dataset, initial
 
     def _published(self, trained: TrainedNetwork, snapshot: StoredSnapshot, dataset: Dataset) -> Publication:
         """Publishes, and decides again as often as another version goes live in between."""
@@ -207,13 +223,14 @@ class JobRun:
                         snapshot,
                         self._job.id,
                         verdict_on(trained, spec, dataset, self.models, self.threads),
+                        turn=self.turn.number,
                     )
                 )
             except ConflictError:
                 log.info("another version went live meanwhile; comparing with that one")
 
     def _report(self, event: JobEvent) -> None:
-        self._job = replace(self._job, progress=self._progress)
+        self._job = replace(self._job, progress=self._progress or self._job.progress)
         with suppress(StoreUnavailableError):
             if not self.lifecycle.report(self._job, event, self.turn):
                 raise RunLostError("the job was closed or given to another worker while it ran")
@@ -225,13 +242,4 @@ class JobRun:
             StoreUnavailableError: if the store stays away too long.
             RunStoppedError: if the worker shall end meanwhile.
         """
-        deadline = time.monotonic() + STORE_PATIENCE_SECONDS
-        while True:
-            try:
-                return action()
-            except StoreUnavailableError as error:
-                if time.monotonic() > deadline:
-                    raise
-                log.warning("waiting for the store", error=error.message)
-                self._pulse.check()
-                time.sleep(RETRY_SECONDS)
+        return insisting(action, STORE_PATIENCE_SECONDS, self._pulse.check)

@@ -157,7 +157,8 @@ class ModelRegistryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SetModelAlias(self, request, context):
-        """Points an alias to a version, or removes it. ABORTED when the etag is stale. Setting "live" is a promotion.
+        """Points an alias to a version, or removes it. ABORTED when the etag is stale. Setting "live" is a promotion. A model has
+        at most 1,000 aliases; one more is FAILED_PRECONDITION.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -185,7 +186,8 @@ class ModelRegistryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PruneModelVersions(self, request, context):
-        """Removes old versions: all but the newest, and those that are live, were live before, have an alias or are pinned.
+        """Removes old versions: all but the newest, the one that is live, the one that RollbackModel would make live, and those
+        that have an alias or are pinned.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

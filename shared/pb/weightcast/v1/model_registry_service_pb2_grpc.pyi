@@ -50,7 +50,9 @@ class ModelRegistryServiceStub:
     SetModelHold: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.SetModelHoldRequest, _model_registry_service_pb2.SetModelHoldResponse]
     """Puts a hold on a model, or lifts it. While it is held, new versions are published and do not go live."""
     SetModelAlias: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.SetModelAliasRequest, _model_registry_service_pb2.SetModelAliasResponse]
-    """Points an alias to a version, or removes it. ABORTED when the etag is stale. Setting "live" is a promotion."""
+    """Points an alias to a version, or removes it. ABORTED when the etag is stale. Setting "live" is a promotion. A model has
+    at most 1,000 aliases; one more is FAILED_PRECONDITION.
+    """
     ListLiveChanges: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.ListLiveChangesRequest, _model_registry_service_pb2.ListLiveChangesResponse]
     """Lists what was live when, and by whom, newest first. The last 10,000 changes are kept."""
     UpdateModelVersion: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.UpdateModelVersionRequest, _model_registry_service_pb2.UpdateModelVersionResponse]
@@ -58,7 +60,9 @@ class ModelRegistryServiceStub:
     DeleteModelVersion: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.DeleteModelVersionRequest, _model_registry_service_pb2.DeleteModelVersionResponse]
     """Removes a version. FAILED_PRECONDITION for one that is live, has another alias than "latest", or is pinned."""
     PruneModelVersions: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.PruneModelVersionsRequest, _model_registry_service_pb2.PruneModelVersionsResponse]
-    """Removes old versions: all but the newest, and those that are live, were live before, have an alias or are pinned."""
+    """Removes old versions: all but the newest, the one that is live, the one that RollbackModel would make live, and those
+    that have an alias or are pinned.
+    """
     DownloadModelVersion: _grpc.UnaryStreamMultiCallable[_model_registry_service_pb2.DownloadModelVersionRequest, _model_registry_service_pb2.DownloadModelVersionResponse]
     """Streams a version as a file: a header first, then its bytes in order."""
 
@@ -84,7 +88,9 @@ class ModelRegistryServiceAsyncStub(ModelRegistryServiceStub):
     SetModelHold: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.SetModelHoldRequest, _model_registry_service_pb2.SetModelHoldResponse]  # type: ignore[assignment]
     """Puts a hold on a model, or lifts it. While it is held, new versions are published and do not go live."""
     SetModelAlias: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.SetModelAliasRequest, _model_registry_service_pb2.SetModelAliasResponse]  # type: ignore[assignment]
-    """Points an alias to a version, or removes it. ABORTED when the etag is stale. Setting "live" is a promotion."""
+    """Points an alias to a version, or removes it. ABORTED when the etag is stale. Setting "live" is a promotion. A model has
+    at most 1,000 aliases; one more is FAILED_PRECONDITION.
+    """
     ListLiveChanges: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.ListLiveChangesRequest, _model_registry_service_pb2.ListLiveChangesResponse]  # type: ignore[assignment]
     """Lists what was live when, and by whom, newest first. The last 10,000 changes are kept."""
     UpdateModelVersion: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.UpdateModelVersionRequest, _model_registry_service_pb2.UpdateModelVersionResponse]  # type: ignore[assignment]
@@ -92,7 +98,9 @@ class ModelRegistryServiceAsyncStub(ModelRegistryServiceStub):
     DeleteModelVersion: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.DeleteModelVersionRequest, _model_registry_service_pb2.DeleteModelVersionResponse]  # type: ignore[assignment]
     """Removes a version. FAILED_PRECONDITION for one that is live, has another alias than "latest", or is pinned."""
     PruneModelVersions: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.PruneModelVersionsRequest, _model_registry_service_pb2.PruneModelVersionsResponse]  # type: ignore[assignment]
-    """Removes old versions: all but the newest, and those that are live, were live before, have an alias or are pinned."""
+    """Removes old versions: all but the newest, the one that is live, the one that RollbackModel would make live, and those
+    that have an alias or are pinned.
+    """
     DownloadModelVersion: _aio.UnaryStreamMultiCallable[_model_registry_service_pb2.DownloadModelVersionRequest, _model_registry_service_pb2.DownloadModelVersionResponse]  # type: ignore[assignment]
     """Streams a version as a file: a header first, then its bytes in order."""
 
@@ -163,7 +171,9 @@ class ModelRegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_registry_service_pb2.SetModelAliasRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_registry_service_pb2.SetModelAliasResponse, _abc.Awaitable[_model_registry_service_pb2.SetModelAliasResponse]]:
-        """Points an alias to a version, or removes it. ABORTED when the etag is stale. Setting "live" is a promotion."""
+        """Points an alias to a version, or removes it. ABORTED when the etag is stale. Setting "live" is a promotion. A model has
+        at most 1,000 aliases; one more is FAILED_PRECONDITION.
+        """
 
     @_abc_1.abstractmethod
     def ListLiveChanges(
@@ -195,7 +205,9 @@ class ModelRegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_registry_service_pb2.PruneModelVersionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_registry_service_pb2.PruneModelVersionsResponse, _abc.Awaitable[_model_registry_service_pb2.PruneModelVersionsResponse]]:
-        """Removes old versions: all but the newest, and those that are live, were live before, have an alias or are pinned."""
+        """Removes old versions: all but the newest, the one that is live, the one that RollbackModel would make live, and those
+        that have an alias or are pinned.
+        """
 
     @_abc_1.abstractmethod
     def DownloadModelVersion(
