@@ -24,8 +24,9 @@ from shared.pb.weightcast.v1 import trainer_service_pb2 as pb
 
 SOAK = bool(os.environ.get("WEIGHTCAST_SOAK"))
 SEED = int(os.environ.get("WEIGHTCAST_CHAOS_SEED", "1"))
-JOBS, MODELS, CANCELLED_JOBS, KILLS = (50, 10, 4, 60) if SOAK else (9, 3, 1, 7)
-EPOCHS = 80
+JOBS, MODELS, CANCELLED_JOBS, KILLS = (50, 10, 4, 60) if SOAK else (6, 3, 1, 5)
+EPOCHS = 80 if SOAK else 50
+PAUSE_SECONDS = (1.0, 4.0) if SOAK else (0.2, 1.5)  # between two kills
 SEEDS = 3  # distinct trainings, whose undisturbed weights are known
 WORKERS = 3
 END_SECONDS = 600 if SOAK else 100
@@ -153,7 +154,7 @@ def rage(crew: Crew, ids: list[str], rng: random.Random) -> None:
     """Kills one thing after another while jobs are left, and asks for some jobs to be cancelled."""
     to_cancel = rng.sample(ids, CANCELLED_JOBS)
     for _ in range(KILLS):
-        time.sleep(rng.uniform(0.2, 1.5))
+        time.sleep(rng.uniform(*PAUSE_SECONDS))
         crew.kill(rng.choice(VICTIMS), rng)
         crew.stack.trainer.wait_until("")  # ready again: with Redis
         with TrainerClient(crew.stack.trainer.address) as trainer:

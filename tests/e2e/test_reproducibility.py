@@ -37,7 +37,10 @@ def test_two_workers_give_one_digest(two_workers: LocalStack, name: str) -> None
     spec = training_pb2.TrainingSpec(model="twice", dataset="digits", seed=7, publish=False)
     spec.MergeFrom(SPECS[name])
     with TrainerClient(two_workers.trainer.address) as trainer:
-        waiting = [trainer.create_job(spec).id for _ in range(2)]
+        waiting = []
+        for model in ("once", "twice"):  # jobs of one model would run one after the other
+            spec.model = model
+            waiting.append(trainer.create_job(spec).id)
         first, second = (trainer.wait(job_id) for job_id in waiting)
         assert (first.version, second.version) == (0, 0)
         assert not trainer.models()

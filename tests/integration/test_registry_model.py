@@ -1,5 +1,6 @@
 """The registry against a plain Python model: whatever is done in whatever order, and by many at once, both agree."""
 
+import os
 import random
 import tempfile
 import threading
@@ -44,6 +45,7 @@ from shared.store.keys import ModelKeys
 from shared.store.model_store import ModelStore
 from shared.store.registry import ModelRegistry
 
+SOAK = bool(os.environ.get("WEIGHTCAST_SOAK"))  # read now: no test sees the developer's own settings
 MODEL = "tiny"
 ALIASES = ("best", "canary")
 ALWAYS, IF_BETTER, MANUAL = (Promotion(policy) for policy in PromotionPolicy)
@@ -356,13 +358,17 @@ def own_connection() -> Iterator[StoreConnection]:
         server.stop()
 
 
+@pytest.mark.soak
 def test_the_registry_does_what_the_plain_model_does(own_connection: StoreConnection) -> None:
     """Whatever the order: the same answers, the same refusals, the same state after each step."""
     machine = type("Machine", (RegistryMachine,), {"connection": own_connection})
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+            max_examples=200 if SOAK else 25,
+            stateful_step_count=40,
+            deadline=None,
+            suppress_health_check=[HealthCheck.too_slow],
         ),
     )
 
