@@ -883,8 +883,8 @@ class TrainingJob(_message.Message):
     Empty unless SUCCEEDED.
     """
     dataset_digest: _builtins.str
-    """SHA-256 of the data set it learns from, lower-case hex. For an upload it is set from the beginning, and the job fails
-    if other data has taken the name when it runs; else it is empty unless SUCCEEDED.
+    """SHA-256 of the data set it learns from, lower-case hex. For an upload it is set from the beginning, else once the data
+    is loaded; the job fails if other data has taken the name when it runs, or goes on.
     """
     schedule: _builtins.str
     """The schedule that created the job. Empty where a caller did."""
@@ -898,7 +898,7 @@ class TrainingJob(_message.Message):
 
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """When a worker began. Unset while queued."""
+        """When a worker first began. Unset before."""
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
@@ -910,7 +910,7 @@ class TrainingJob(_message.Message):
 
     @_builtins.property
     def progress(self) -> Global___TrainingProgress:
-        """How far the job is. Unset while queued."""
+        """How far the job is, or was when its last run ended. Unset before it began."""
 
     @_builtins.property
     def library_versions(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
