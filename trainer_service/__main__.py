@@ -66,21 +66,22 @@ def main() -> None:
     )
     readiness = Readiness(models.ping, lambda ready: server.health.set_serving(READINESS, serving=ready))
     retention = JobRetention(store, lifecycle, days=settings.trainer_keep_job_days, count=settings.trainer_keep_jobs)
+    looking = Chores(Chore("look at the store", readiness.look, seconds=1))  # alone, so behind nothing that takes long
     chores = Chores(
         Chore("keep jobs", JobKeeper(store, queue, lifecycle).sweep, seconds=1),
         Chore("fire schedules", lambda: schedules.fire_due(datetime.now(UTC)), seconds=1),
         Chore("remove old jobs", retention.sweep, seconds=60),
         Chore(
-            "remove old versions", partial(prune_models, models, registry, settings.trainer_keep_versions), seconds=60
+            "remove old versions", lambda: prune_models(models, registry, settings.trainer_keep_versions), seconds=60
         ),
     )
     workers = WorkerSupervisor(settings.trainer_workers)
 
     server.start()
-    for part in (readiness, workers, chores):
+    for part in (looking, workers, chores):
         part.start()
     wait_for_signal()
-    for part in (chores, readiness):
+    for part in (chores, looking):
         part.stop()
     server.health.shut_down()  # no new callers, while those there are still see what becomes of their jobs
     workers.stop(settings.shutdown_grace_seconds)  # checkpoints are written, jobs handed back …

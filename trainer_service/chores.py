@@ -42,11 +42,12 @@ class Chores:
         self._thread.join(JOIN_SECONDS)
 
     def _run(self) -> None:
-        while not self._stopping.wait(TICK_SECONDS):
+        while not self._stopping.is_set():
             for chore in self._chores:
                 if time.monotonic() >= chore.due:
                     self._do(chore)
                     chore.due = time.monotonic() + chore.seconds
+            self._stopping.wait(TICK_SECONDS)
 
     @staticmethod
     def _do(chore: Chore) -> None:
