@@ -25,7 +25,7 @@ from shared.pb.weightcast.v1 import trainer_service_pb2 as pb
 SOAK = bool(os.environ.get("WEIGHTCAST_SOAK"))
 SEED = int(os.environ.get("WEIGHTCAST_CHAOS_SEED", "1"))
 JOBS, MODELS, CANCELLED_JOBS, KILLS = (50, 10, 4, 60) if SOAK else (6, 3, 1, 5)
-EPOCHS = 80 if SOAK else 50
+EPOCHS = 300 if SOAK else 50
 PAUSE_SECONDS = (1.0, 4.0) if SOAK else (0.2, 1.5)  # between two kills
 SEEDS = 3  # distinct trainings, whose undisturbed weights are known
 WORKERS = 3
