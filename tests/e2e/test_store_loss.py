@@ -85,7 +85,7 @@ def test_a_job_outlives_a_crash_of_the_store(
     """
     stack = own_stack(append_only=True)
     with TrainerClient(stack.trainer.address) as trainer, ThreadPoolExecutor(1) as pool:
-        running = trainer.create_job(spec_of(epochs=60, network={"hidden_layer_sizes": [512, 512]}))
+        running = trainer.create_job(spec_of(epochs=60, network={"hidden_layer_sizes": [384]}))
         behind = trainer.create_job(spec_of())
         watched = pool.submit(trainer.wait, running.id)
         until(lambda: bool(trainer.job(running.id).epochs), "a first epoch")
