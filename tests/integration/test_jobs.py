@@ -19,8 +19,8 @@ from trainer_service.datasets.catalogue import Catalogue
 from trainer_service.datasets.upload_store import UploadStore
 from trainer_service.jobs.job import JobEvent, JobState, TrainingJob, ended
 from trainer_service.jobs.job_queue import training_queue
-from trainer_service.jobs.job_service import JobService, WatchedEvent
-from trainer_service.jobs.job_store import Beat, JobStore
+from trainer_service.jobs.job_service import JobService
+from trainer_service.jobs.job_store import Beat, JobStore, RecordedEvent
 from trainer_service.presets import SpecRequest
 from trainer_service.spec_request import spec_request
 from trainer_service.training.loop import Progress
@@ -76,7 +76,7 @@ def queued_ids(connection: StoreConnection) -> list[str]:
     return [name.rpartition("-")[0] for name in training_queue(connection).job_ids]
 
 
-def drain(events: Iterator[WatchedEvent]) -> list[WatchedEvent]:
+def drain(events: Iterator[RecordedEvent]) -> list[RecordedEvent]:
     """Every event of a watch that ends by itself."""
     return list(events)
 
@@ -294,7 +294,7 @@ def test_more_watchers_than_allowed_are_refused_until_one_ends(service: JobServi
     """TOO_MANY_WATCHERS, with the limit; a watch that was closed makes room, and so does one that was refused."""
     job = service.create(asked(SPEC))
     first, second = (
-        cast("Generator[WatchedEvent, None, None]", service.watch(job.id, "", lambda: True)) for _ in range(2)
+        cast("Generator[RecordedEvent, None, None]", service.watch(job.id, "", lambda: True)) for _ in range(2)
     )
     next(first), next(second)
     with pytest.raises(CapacityError, match="2 watches") as caught:

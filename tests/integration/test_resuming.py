@@ -381,6 +381,9 @@ def test_a_head_that_waited_long_is_not_taken_for_lost_when_it_leaves_the_queue(
     crew.run(job_id).lifecycle.queue.remove(Turn(job_id, 1))  # a worker has taken it
     keeper.sweep()
     assert crew.run(job_id).jobs.turn(job_id) == Turn(job_id, 1)
+    time.sleep(0.3)
+    keeper.sweep()
+    assert crew.run(job_id).jobs.turn(job_id) == Turn(job_id, 2)  # now it is: nobody has begun it
 
 
 def test_old_jobs_are_removed_by_age_and_by_number(crew: Crew) -> None:

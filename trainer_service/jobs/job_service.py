@@ -19,8 +19,8 @@ from shared.errors import (
 from shared.store.model_store import ModelStore
 from shared.training_spec import TrainingSpec
 from trainer_service.datasets.catalogue import Catalogue
-from trainer_service.jobs.job import Heartbeat, JobEvent, JobState, TrainingJob
-from trainer_service.jobs.job_store import JobStore
+from trainer_service.jobs.job import Heartbeat, JobState, TrainingJob
+from trainer_service.jobs.job_store import JobStore, RecordedEvent
 from trainer_service.jobs.lifecycle import JobLifecycle
 from trainer_service.presets import SpecRequest, preset_violation, spec_of
 from trainer_service.warm_start import find_parent, with_layers_of
@@ -39,14 +39,6 @@ class Limits:
 
     unended_jobs: int
     watchers: int
-
-
-@dataclass(frozen=True)
-class WatchedEvent:
-    """What a watch tells, with the cursor to resume after it."""
-
-    cursor: str
-    event: JobEvent | Heartbeat
 
 
 class JobService:
@@ -168,7 +160,7 @@ class JobService:
         """
         self._lifecycle.remove(job_id)
 
-    def watch(self, job_id: str, cursor: str, is_watched: Callable[[], bool]) -> Iterator[WatchedEvent]:
+    def watch(self, job_id: str, cursor: str, is_watched: Callable[[], bool]) -> Iterator[RecordedEvent]:
         """The events after `cursor` (empty: all), then new ones, until the job has ended or nobody watches.
 
         Raises:
@@ -193,7 +185,7 @@ class JobService:
         """Ends every watch within a second: their jobs may take hours, for which the service's end does not wait."""
         self._stopping.set()
 
-    def _follow(self, job_id: str, cursor: str, is_watched: Callable[[], bool]) -> Iterator[WatchedEvent]:
+    def _follow(self, job_id: str, cursor: str, is_watched: Callable[[], bool]) -> Iterator[RecordedEvent]:
         told = time.monotonic()
         while is_watched():
             if self._stopping.is_set():
@@ -201,14 +193,14 @@ class JobService:
             is_over = self._store.get(job_id).state.is_final  # asked before reading: its last event is there then
             recorded = self._store.events_after(job_id, cursor, WATCH_POLL_SECONDS)
             for item in recorded:
-                yield WatchedEvent(item.cursor, item.event)
+                yield item
                 cursor, told = item.cursor, time.monotonic()
                 if isinstance(item.event, TrainingJob) and item.event.state.is_final:
                     return
             if is_over and not recorded:
                 return
             if time.monotonic() - told >= HEARTBEAT_SECONDS:
-                yield WatchedEvent(cursor, Heartbeat())
+                yield RecordedEvent(cursor, Heartbeat())
                 told = time.monotonic()
 
 

@@ -12,7 +12,7 @@ from shared.errors import CapacityError, NotFoundError, WrongStateError
 from shared.pb.weightcast.v1 import trainer_service_pb2, training_pb2
 from shared.store.connection import StoreConnection
 from shared.store.keys import JobKeys
-from trainer_service.jobs.job import JobEvent, JobState, TrainingJob
+from trainer_service.jobs.job import Heartbeat, JobEvent, JobState, TrainingJob
 from trainer_service.jobs.job_codec import event_from_proto, event_to_proto, job_from_proto, job_to_proto
 
 REQUEST_ID_SECONDS = 7 * 24 * 3600
@@ -22,10 +22,10 @@ FROM_THE_BEGINNING = "0-0"
 
 @dataclass(frozen=True)
 class RecordedEvent:
-    """An event with its place in the job's history."""
+    """An event with its place in the job's history; a watch says by a heartbeat that it has not gone on since."""
 
     cursor: str
-    event: JobEvent
+    event: JobEvent | Heartbeat
 
 
 @dataclass(frozen=True)
