@@ -60,14 +60,14 @@ class StoreContact:
 class ModelManager:
     """Holds the served versions. `serve` may be called from any thread, `reconcile` from one.
 
-    `announce` is told each model and whether it can answer, after every comparison with the store.
+    `announce` is told each model and the version it answers by, if it can, after every comparison with the store.
     """
 
     def __init__(
         self,
         source: VersionSource,
         pinned_capacity: int,
-        announce: Callable[[str, bool], None],
+        announce: Callable[[str, ServedVersion | None], None],
     ) -> None:
         self._source = source
         self._announce = announce
@@ -77,6 +77,18 @@ class ModelManager:
         self._pinned_lock = threading.Lock()
         self._load_lock = threading.Lock()
         self.store_contact = StoreContact()
+
+    def loaded(self, model: str, selector: int | str) -> ServedVersion | None:
+        """The version that answers a request for `selector`, if that needs nothing to be loaded and nobody refused."""
+        state = self._states.get(model)
+        if state is None or state.live is None:
+            return None
+        if selector == LIVE:
+            return state.live
+        version = selector if isinstance(selector, int) else state.aliases.get(selector)
+        if version == state.live.ref.version:
+            return state.live
+        return None if version is None else self._held(model, version)
 
     def serve(self, model: str, selector: int | str) -> ServedVersion:
         """The version that answers a request for `selector`, a number or an alias.
@@ -108,7 +120,7 @@ class ModelManager:
             state = self._states.get(model, ModelState())
             updated = self._reconciled(model, state)
             self._states = {**self._states, model: updated}
-            self._announce(model, updated.live is not None)
+            self._announce(model, updated.live)
         self.store_contact = StoreContact(reachable=True, reconcile_time=datetime.now(UTC))
 
     def store_lost(self) -> None:

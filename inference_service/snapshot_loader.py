@@ -3,8 +3,8 @@
 What comes back has already answered its own test questions right, so swapping it in is one assignment.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -42,6 +42,13 @@ class ServedVersion:
     classifier: Classifier
     publish_time: datetime
     load_time: datetime
+    # What protocols keep of their answers' bytes, so that it goes when the version goes.
+    encodings: dict[Hashable, bytes] = field(default_factory=dict)
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiplications for one row."""
+        return self.manifest.architecture.multiply_adds
 
 
 def load_version(source: VersionSource, model: str, version: int) -> ServedVersion:

@@ -46,10 +46,24 @@ class Watcher:
         """Ends with the current wait, or when the connection is closed under it; nothing is lost by either."""
         self._stopping.set()
 
+    def catch_up(self) -> bool:
+        """Compares with the store once, in the caller's thread and before `start`; False if that did not succeed."""
+        try:
+            self._compare()
+        except StoreUnavailableError:
+            self._manager.store_lost()
+            return False
+        except Exception:
+            log.exception("reading the store failed")
+            return False
+        return True
+
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                self._follow_and_wait()
+                self._compare()
+                self._pause = FIRST_PAUSE_SECONDS
+                self._events.wait(self._seconds)
             except StoreUnavailableError as error:
                 if self._manager.store_contact.reachable:
                     log.warning("the store is away; serving what is loaded", error=error.message)
@@ -61,12 +75,10 @@ class Watcher:
                 log.exception("watching failed; trying again")
                 self._rest()
 
-    def _follow_and_wait(self) -> None:
+    def _compare(self) -> None:
         models = self._model_names()
         self._events.follow(models)  # before reading, so that no publication falls between reading and waiting
         self._manager.reconcile(models)
-        self._pause = FIRST_PAUSE_SECONDS
-        self._events.wait(self._seconds)
 
     def _rest(self) -> None:
         self._stopping.wait(self._pause)

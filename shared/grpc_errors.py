@@ -13,7 +13,7 @@ import grpc
 import structlog
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
@@ -30,6 +30,7 @@ from shared.errors import (
 DOMAIN = "weightcast"
 MAX_TEXT = 500
 MAX_VIOLATIONS = 8
+OUR_METHODS = ("/weightcast.", "/inference.")  # not health's and reflection's
 CODES: dict[type[Exception], int] = {
     InvalidInputError: code_pb2.INVALID_ARGUMENT,
     NotFoundError: code_pb2.NOT_FOUND,
@@ -88,6 +89,15 @@ def status_of_missing(method: str) -> status_pb2.Status:
     return status_pb2.Status(code=code_pb2.UNIMPLEMENTED, message=message, details=[packed(info)])
 
 
+def status_of_any(error: Exception, method: str) -> status_pb2.Status:
+    """The status that tells a client of whatever a method raised."""
+    if isinstance(error, WeightcastError):
+        return status_of(error)
+    if isinstance(error, NotImplementedError):
+        return status_of_missing(method)
+    return status_of_unforeseen(error, method)
+
+
 class ErrorInterceptor(grpc.ServerInterceptor):
     """Maps whatever a method raises; no servicer does its own."""
 
@@ -96,18 +106,36 @@ class ErrorInterceptor(grpc.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Handler],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler:
-        """Wraps the method's behaviour, whichever of the four kinds it is."""
+        """Wraps the method's behaviour, whichever of the four kinds it is, and the reading of its requests."""
         handler = continuation(handler_call_details)
         method = handler_call_details.method
-        if handler is None or not method.startswith("/weightcast."):
+        if handler is None or not method.startswith(OUR_METHODS):
             return handler
         for kind in ("unary_unary", "stream_unary", "unary_stream", "stream_stream"):
             if (behaviour := getattr(handler, kind)) is not None:
                 wrap = guarded_stream if handler.response_streaming else guarded
+                behaviour = reading(behaviour, handler)
                 return getattr(grpc, f"{kind}_rpc_method_handler")(  # type: ignore[no-any-return]
-                    wrap(behaviour, method), handler.request_deserializer, handler.response_serializer
+                    wrap(behaviour, method), None, handler.response_serializer
                 )
         return handler
+
+
+def reading(behaviour: Callable[..., Any], handler: "grpc.RpcMethodHandler[Any, Any]") -> Callable[..., Any]:
+    """The method, given its requests as bytes: what is no message is grpcio's INTERNAL, and our caller's mistake."""
+    read = handler.request_deserializer
+    if read is None:
+        return behaviour
+
+    def checked(message: bytes) -> Any:  # noqa: ANN401 - any message
+        try:
+            return read(message)
+        except DecodeError as error:
+            raise InvalidInputError.of("request", f"these bytes are not the method's message: {error}") from error
+
+    if handler.request_streaming:
+        return lambda messages, context: behaviour(map(checked, messages), context)
+    return lambda message, context: behaviour(checked(message), context)
 
 
 def guarded(behaviour: Callable[..., Any], method: str) -> Callable[..., Any]:
@@ -136,11 +164,5 @@ def guarded_stream(behaviour: Callable[..., Any], method: str) -> Callable[..., 
 
 def abort(context: grpc.ServicerContext, error: Exception, method: str) -> Never:
     """Ends the call with the status of `error`."""
-    if isinstance(error, WeightcastError):
-        status = status_of(error)
-    elif isinstance(error, NotImplementedError):
-        status = status_of_missing(method)
-    else:
-        status = status_of_unforeseen(error, method)
-    context.abort_with_status(rpc_status.to_status(status))
+    context.abort_with_status(rpc_status.to_status(status_of_any(error, method)))
     raise AssertionError("abort_with_status always raises")

@@ -4,10 +4,9 @@ It answers health and reflection beside its own services, maps errors, and on SI
 accepted calls finish within the grace period, and then ends.
 """
 
-import signal
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from operator import methodcaller
 from pathlib import Path
 
 import grpc
@@ -20,6 +19,8 @@ from grpc_health.v1.health_pb2 import HealthCheckResponse
 from grpc_reflection.v1alpha import reflection
 
 from shared.grpc_errors import ErrorInterceptor
+from shared.process_supervisor import stop_request
+from shared.whole_files import write_whole
 
 # The health service that is SERVING as long as the process runs; readiness is "", the server as a whole.
 LIVENESS = "liveness"
@@ -50,18 +51,27 @@ class Health:
 class Server:
     """A gRPC server with health, reflection and the error mapping."""
 
-    def __init__(self, listen: str, threads: int, max_message_bytes: int, port_file: Path | None = None) -> None:
+    def __init__(
+        self,
+        listen: str,
+        pool: ThreadPoolExecutor,
+        max_message_bytes: int,
+        port_file: Path | None = None,
+        *,
+        interceptors: Sequence[grpc.ServerInterceptor] = (),
+        shared_port: bool = False,
+    ) -> None:
         self.health = Health()
         self._listen = listen
         self._port_file = port_file
         self._names = [HEALTH_SERVICE, reflection.SERVICE_NAME]
         self._server = grpc.server(
-            ThreadPoolExecutor(threads, thread_name_prefix="rpc"),
-            interceptors=[ErrorInterceptor()],
+            pool,
+            interceptors=[ErrorInterceptor(), *interceptors],
             options=[
                 ("grpc.max_receive_message_length", max_message_bytes),
                 ("grpc.max_send_message_length", -1),
-                ("grpc.so_reuseport", 0),  # a port that is taken is an error, not a second listener
+                ("grpc.so_reuseport", int(shared_port)),  # or a port that is taken is an error, no second listener
                 # Who vanished without a word must not keep a stream, and a thread with it.
                 ("grpc.keepalive_time_ms", 30_000),
                 ("grpc.keepalive_timeout_ms", 10_000),
@@ -74,20 +84,18 @@ class Server:
         register(self._server)
         self._names.extend(service.full_name for service in schema.services_by_name.values())
 
-    def start(self) -> int:
-        """Begins to answer and returns the port.
+    def start(self, begin: Callable[[grpc.Server], None] = methodcaller("start")) -> int:
+        """Begins to answer, by `begin` where it is not grpcio's own way, and returns the port.
 
         Raises:
             RuntimeError: if the address cannot be listened on.
         """
         reflection.enable_server_reflection(self._names, self._server)
         port = self._server.add_insecure_port(self._listen)
-        self._server.start()
+        begin(self._server)
         log.info("listening", address=self._listen, port=port)
         if self._port_file is not None:
-            unfinished = self._port_file.with_suffix(".tmp")
-            unfinished.write_text(str(port))
-            unfinished.replace(self._port_file)  # who waits for the file finds it complete
+            write_whole(self._port_file, str(port))
         return port
 
     def stop(self, grace_seconds: float) -> None:
@@ -98,8 +106,5 @@ class Server:
 
 def wait_for_signal() -> None:
     """Returns when the process is asked to end by SIGTERM or SIGINT."""
-    asked = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: asked.set())
-    asked.wait()
+    stop_request().wait()
     log.info("stopping")

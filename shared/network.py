@@ -64,6 +64,15 @@ class Architecture:
         return max(sum(prod(shape) for shape in self.shapes), *in_windows, 1)
 
     @cached_property
+    def multiply_adds(self) -> int:
+        """How many multiplications with an addition the products for one example take."""
+        total = 0
+        for layer, inputs, outputs in zip(self.layers, self.shapes, self.shapes[1:], strict=False):
+            places = prod(outputs[1:]) if isinstance(layer, Conv2D) else 1
+            total += places * prod(layer.parameter_shapes(inputs).get("weight", (0,)))
+        return total
+
+    @cached_property
     def shapes(self) -> tuple[Shape, ...]:
         """The shape of one example at the first layer, then after each layer: flat, or (channels, height, width)."""
         shapes = [self._first_shape()]

@@ -84,10 +84,22 @@ class InferenceSettings(Settings):
     """What the inference service may be told."""
 
     inference_listen: ListenAddress = Field("127.0.0.1:50052", description="The service's address; port 0 picks one.")
-    inference_threads: int = Field(8, ge=1, le=256, description="Requests answered at the same time.")
+    inference_processes: int = Field(
+        1, ge=1, le=64, description="Processes that answer on the one port; more than cores help nobody."
+    )
+    inference_threads: int = Field(8, ge=1, le=256, description="Requests a process answers at the same time.")
     inference_max_batch_rows: int = Field(10_000, ge=1, le=1_000_000, description="Most rows one request may have.")
     inference_max_message_bytes: int = Field(
         32 * 2**20, ge=2**16, le=2**30, description="Largest request accepted, in bytes."
+    )
+    inference_max_waiting_bytes: int = Field(
+        256 * 2**20,
+        ge=2**16,
+        le=2**40,
+        description="Most bytes of requests that may wait for a thread; more are refused.",
+    )
+    inference_polling: Literal["auto", "public"] = Field(
+        "auto", description="`public`: never use grpcio's private interface, which is several times as fast."
     )
     inference_pinned_versions: int = Field(
         4, ge=1, le=1000, description="Versions kept in memory, besides `live`, because requests named them."

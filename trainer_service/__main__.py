@@ -8,6 +8,7 @@ from shared.blas import choose_kernel
 
 choose_kernel()  # before anything below loads NumPy
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -57,7 +58,8 @@ def main() -> None:
     jobs = JobService(store, lifecycle, models, catalogue, Limits(settings.trainer_max_jobs, MAX_WATCHERS))
     schedules = ScheduleService(ScheduleStore(connection), jobs)
 
-    server = Server(settings.trainer_listen, THREADS, MAX_MESSAGE_BYTES, settings.port_file)
+    pool = ThreadPoolExecutor(THREADS, thread_name_prefix="rpc")
+    server = Server(settings.trainer_listen, pool, MAX_MESSAGE_BYTES, settings.port_file)
     training = TrainingServicer(jobs, schedules, catalogue, UploadService(uploads))
     server.add(partial(add_TrainerServiceServicer_to_server, training), trainer_service_pb2.DESCRIPTOR)
     server.add(

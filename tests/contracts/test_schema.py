@@ -13,9 +13,8 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
-from client.inference_client import InferenceClient
 from client.local_stack import LocalStack
-from client.trainer_client import TrainerClient
+from shared.pb.inference import open_inference_service_pb2
 from shared.pb.weightcast.v1 import (
     inference_service_pb2,
     model_registry_service_pb2,
@@ -26,6 +25,7 @@ from shared.pb.weightcast.v1 import (
 TRAINER = "weightcast.v1.TrainerService"
 REGISTRY = "weightcast.v1.ModelRegistryService"
 INFERENCE = "weightcast.v1.InferenceService"
+OPEN_INFERENCE = "inference.GRPCInferenceService"
 UNARY, FROM_CLIENT, FROM_SERVER, BOTH = (False, False), (True, False), (False, True), (True, True)
 # The design's table: each method with who streams.
 DESIGN = {
@@ -57,8 +57,22 @@ DESIGN = {
         "GetModelStatus": UNARY,
         "ListServedModels": UNARY,
     },
+    OPEN_INFERENCE: {
+        "ServerLive": UNARY,
+        "ServerReady": UNARY,
+        "ModelReady": UNARY,
+        "ServerMetadata": UNARY,
+        "ModelMetadata": UNARY,
+        "ModelInfer": UNARY,
+        "ModelStreamInfer": BOTH,
+        "ModelConfig": UNARY,
+        "ModelStatistics": UNARY,
+        "RepositoryIndex": UNARY,
+        "RepositoryModelLoad": UNARY,
+        "RepositoryModelUnload": UNARY,
+    },
 }
-SCHEMAS = (trainer_service_pb2, model_registry_service_pb2, inference_service_pb2)
+SCHEMAS = (trainer_service_pb2, model_registry_service_pb2, inference_service_pb2, open_inference_service_pb2)
 GENERATED = {
     service.full_name: service for schema in SCHEMAS for service in schema.DESCRIPTOR.services_by_name.values()
 }
@@ -123,7 +137,7 @@ def test_reflection_shows_every_service_and_method(stack: LocalStack, dynamic: C
     """What a running server lists is what the contract says, health and reflection included."""
     expected = {
         stack.trainer.address: [TRAINER, REGISTRY],
-        stack.inference.address: [INFERENCE],
+        stack.inference.address: [INFERENCE, OPEN_INFERENCE],
     }
     for address, names in expected.items():
         client = dynamic(address)
@@ -162,23 +176,3 @@ def test_a_client_without_generated_code_can_do_the_main_job(
     answer = inference.call(INFERENCE, "Classify", request)
     assert (len(answer.class_ids), len(answer.scores), answer.top_k) == (6, 6, 3)
     assert (answer.served_by.version, answer.served_by.digest) == (1, job.digest)
-
-
-LATER: dict[str, Callable[[TrainerClient, InferenceClient], object]] = {
-    "ClassifyStream": lambda _, inference: list(
-        inference.stub.ClassifyStream(iter([inference_service_pb2.ClassifyStreamRequest()]), timeout=TIMEOUT_SECONDS)
-    ),
-}
-
-
-@pytest.mark.parametrize("method", LATER)
-def test_what_a_later_issue_brings_says_that_it_is_not_there_yet(
-    trainer: TrainerClient, inference: InferenceClient, refusal_of: Callable[[grpc.RpcError], Any], method: str
-) -> None:
-    """UNIMPLEMENTED with a reason for programs and the method's name for people."""
-    with pytest.raises(grpc.RpcError) as caught:
-        LATER[method](trainer, inference)
-    refusal = refusal_of(caught.value)
-    assert refusal.code is grpc.StatusCode.UNIMPLEMENTED
-    assert (refusal.reason, refusal.domain) == ("METHOD_NOT_IMPLEMENTED", "weightcast")
-    assert method in refusal.message

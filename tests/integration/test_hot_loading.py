@@ -68,7 +68,7 @@ def serve(connect: Callable[[], StoreConnection]) -> Iterator[Callable[..., Serv
         connection = connect()
         store = ModelStore(connection)
         announced: list[tuple[str, bool]] = []
-        manager = ModelManager(store, pinned, lambda model, ready: announced.append((model, ready)))
+        manager = ModelManager(store, pinned, lambda model, live: announced.append((model, bool(live))))
         source: Events = ModelEvents(connection) if events else NoEvents()
         serving = Serving(manager, Watcher(store.model_names, source, manager, seconds), announced)
         started.append(serving)

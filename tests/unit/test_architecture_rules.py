@@ -55,7 +55,15 @@ ADAPTERS = {
     "trainer_service.schedules.schedule_store": "schedules in Redis",
     "trainer_service.schedules.schedule_servicer": "the gRPC face of schedules",
     "inference_service.__main__": "a composition root",
+    "inference_service.classify_protocol": "Classify's bytes to questions, and answers to bytes",
+    "inference_service.fast_calls": "calls that are answered in the polling thread",
+    "inference_service.polling_loop": "grpcio's completion queue",
+    "inference_service.public_methods": "the same methods by grpcio's public interface",
     "inference_service.servicer": "the gRPC face of inference",
+    "inference_service.infer_protocol": "questions from the Open Inference Protocol's bytes",
+    "inference_service.infer_reply": "answers to the Open Inference Protocol's bytes",
+    "inference_service.open_inference_codec": "what is served as messages of the Open Inference Protocol",
+    "inference_service.open_inference_servicer": "the gRPC face of the Open Inference Protocol",
 }
 
 

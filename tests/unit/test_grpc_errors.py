@@ -203,3 +203,57 @@ def test_a_method_that_is_not_written_yet_is_unimplemented(call: Callable[..., A
     error = call("unary_unary", NotImplementedError())
     assert error.code() is grpc.StatusCode.UNIMPLEMENTED
     assert "/weightcast.v1.Test/unary_unary" in error.details()
+
+
+@pytest.fixture
+def garbage() -> Iterator[Callable[[str, str], grpc.RpcError]]:
+    """Sends bytes that are no message to a method of one of the four kinds; gives what the client gets."""
+
+    def last(requests: Any, _context: grpc.ServicerContext) -> bytes:  # noqa: ANN401 - one message or a stream of them
+        messages: list[Message] = list(requests) if isinstance(requests, Iterator) else [requests]
+        return messages[-1].SerializeToString()
+
+    def each(requests: Any, context: grpc.ServicerContext) -> Iterator[bytes]:  # noqa: ANN401 - as above
+        yield last(requests, context)
+
+    server = grpc.server(ThreadPoolExecutor(2), interceptors=[ErrorInterceptor()])
+    for service in ("weightcast.v1.Test", "inference.Test", "another.Test"):
+        handlers = {
+            kind: getattr(grpc, f"{kind}_rpc_method_handler")(
+                each if kind.endswith("stream") else last, status_pb2.Status.FromString, None
+            )
+            for kind in KINDS
+        }
+        server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, handlers)])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+
+    def error_of(service: str, kind: str) -> grpc.RpcError:
+        good, bad = status_pb2.Status(code=3).SerializeToString(), b"\xff"
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            method = getattr(channel, kind)(f"/{service}/{kind}")
+            is_stream = kind.startswith("stream")
+            assert answer_of(method(iter([good, good]) if is_stream else good, timeout=10)) == good
+            with pytest.raises(grpc.RpcError) as raised:
+                answer_of(method(iter([good, bad]) if is_stream else bad, timeout=10))
+            return raised.value
+
+    yield error_of
+    server.stop(None).wait()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("service", ["weightcast.v1.Test", "inference.Test"])
+def test_bytes_that_are_no_message_are_the_callers_mistake(
+    garbage: Callable[..., Any], service: str, kind: str
+) -> None:
+    """Of either protocol, in a stream after good ones too; grpcio by itself would call them INTERNAL."""
+    error = garbage(service, kind)
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT, error.details()
+    bad = detail_of(rpc_status.from_call(error), error_details_pb2.BadRequest)
+    assert [violation.field for violation in bad.field_violations] == ["request"]
+
+
+def test_the_methods_of_others_are_left_alone(garbage: Callable[..., Any]) -> None:
+    """Health and reflection answer as they do everywhere."""
+    assert garbage("another.Test", "unary_unary").code() is grpc.StatusCode.INTERNAL

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from inference_service.inputs import ImagesInput, rows_of
+from inference_service.images import rows_of_images
 from shared.errors import InvalidInputError
 from shared.image_files import MAX_IMAGE_BYTES
 from shared.preprocessing import Preprocessing
@@ -36,7 +36,7 @@ PNG, JPEG = file_of(Image.fromarray(GREY)), file_of(Image.fromarray(GREY), "JPEG
 
 def pixels_of(*files: bytes, preprocessing: Preprocessing = SQUARE) -> np.ndarray:
     """What the classifier gets, (files, height, width), 0 to 255."""
-    rows = rows_of(ImagesInput(files), preprocessing, 10)
+    rows = rows_of_images(files, preprocessing)
     assert rows.dtype == np.float32
     return rows.reshape(len(files), *preprocessing.input_shape) * 255
 
@@ -44,7 +44,7 @@ def pixels_of(*files: bytes, preprocessing: Preprocessing = SQUARE) -> np.ndarra
 def refusal(*files: bytes, preprocessing: Preprocessing = SQUARE) -> str:
     """The message of the refusal: "field: description"."""
     with pytest.raises(InvalidInputError) as raised:
-        rows_of(ImagesInput(files), preprocessing, 10)
+        rows_of_images(files, preprocessing)
     assert len(raised.value.violations) == 1
     return raised.value.message
 
@@ -177,7 +177,7 @@ def test_features_lie_in_the_range_of_training() -> None:
     """Black is the smallest feature value and white the largest, whatever they are."""
     shifted = Preprocessing(input_shape=(8, 8), uint8_scale=1 / 255, feature_min=-1, feature_max=1)
     black, white = (file_of(Image.new("L", (8, 8), value)) for value in (0, 255))
-    np.testing.assert_allclose(rows_of(ImagesInput([black, white]), shifted, 10), [[-1] * 64, [1] * 64], atol=1e-6)
+    np.testing.assert_allclose(rows_of_images([black, white], shifted), [[-1] * 64, [1] * 64], atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -260,13 +260,6 @@ def test_bad_exif_spoils_nothing(exif: bytes) -> None:
     """Broken notes beside good pixels end in an answer or a refusal, never in another error."""
     with suppress(InvalidInputError):
         assert pixels_of(with_exif(exif)).shape == (1, 8, 8)
-
-
-@pytest.mark.parametrize(("count", "remedy"), [(0, "send at least one row"), (11, "split the batch")])
-def test_too_few_or_too_many_images_are_refused(count: int, remedy: str) -> None:
-    """Both numbers, and the remedy."""
-    message = refusal(*[PNG] * count)
-    assert message == f"images.files: got a batch of {count} rows, expected 1 to 10; {remedy}"
 
 
 def test_a_model_that_takes_no_images_says_what_it_takes() -> None:

@@ -70,7 +70,9 @@ class House:
     def __init__(self, pinned_capacity: int = 2) -> None:
         self.shelf = Shelf()
         self.announced: list[tuple[str, bool]] = []
-        self.manager = ModelManager(self.shelf, pinned_capacity, lambda *said: self.announced.append(said))
+        self.manager = ModelManager(
+            self.shelf, pinned_capacity, lambda model, live: self.announced.append((model, live is not None))
+        )
 
     def reconcile(self, *models: str) -> None:
         """Compares with the shelf once."""

@@ -69,6 +69,7 @@ def test_one_message_lists_every_bad_variable(
 @pytest.mark.parametrize(
     ("name", "smallest", "largest"),
     [
+        ("INFERENCE_PROCESSES", 1, 64),
         ("INFERENCE_THREADS", 1, 256),
         ("INFERENCE_MAX_BATCH_ROWS", 1, 1_000_000),
         ("INFERENCE_MAX_MESSAGE_BYTES", 2**16, 2**30),

@@ -1,0 +1,130 @@
+"""Answers the methods that have to be fast in the very thread that polls for them; the rest is left to grpcio.
+
+grpcio's own server hands each call from its polling thread to a pool and back, which costs more than a small
+product. This drives the same completion queue by grpcio's private interface: it takes calls as they come, lets
+everything that has arrived be answered together, and passes every other event on to grpcio's own machinery on the same
+port. `why_not` says whether the grpcio that is installed is one that this was tested with and looks as expected.
+"""
+
+import inspect
+import threading
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import grpc
+import structlog
+from grpc import _server as private
+from grpc._cython import cygrpc  # type: ignore[attr-defined]  # the stubs leave out what is private
+
+from inference_service.answering import Answering
+from inference_service.fast_calls import Route, Tag
+from inference_service.questions import Protocol
+
+TESTED_VERSIONS = ("1.85.",)
+OUTSTANDING = 128  # calls of each method that are taken without another look
+AT_ONCE = 0.0  # a deadline in the past: return what is there
+EXPECTED = {
+    private._Server: ("_state", "start"),  # noqa: SLF001
+    private._ServerStage: ("STARTED", "STOPPED"),  # noqa: SLF001
+    private: ("_process_event_and_continue", "_request_call", "_request_registered_call", "_stop_serving"),
+    cygrpc.Server: ("request_registered_call", "start"),
+    cygrpc.CompletionQueue: ("poll",),
+    cygrpc.Call: ("start_server_batch",),
+    cygrpc: (
+        "ReceiveMessageOperation",
+        "SendInitialMetadataOperation",
+        "SendMessageOperation",
+        "SendStatusFromServerOperation",
+    ),
+}
+log = structlog.get_logger()
+
+
+def why_not(server: grpc.Server) -> str | None:
+    """Why the loop cannot serve for `server`; None if it can."""
+    if not grpc.__version__.startswith(TESTED_VERSIONS):
+        return f"grpcio {grpc.__version__} is not one it was tested with ({', '.join(TESTED_VERSIONS)}*)"
+    for owner, names in EXPECTED.items():
+        for name in names:
+            if not hasattr(owner, name) and name not in getattr(owner, "__annotations__", {}):
+                return f"grpcio has no {getattr(owner, '__name__', owner)}.{name}"
+    if not isinstance(server, private._Server):  # noqa: SLF001
+        return f"the server is a {type(server).__name__}"
+    state = server._state  # noqa: SLF001
+    missing = {"completion_queue", "due", "lock", "registered_method_handlers", "server", "stage"} - set(vars(state))
+    if missing:
+        return f"grpcio's server state has no {', '.join(sorted(missing))}"
+    parameters = list(inspect.signature(private._process_event_and_continue).parameters)  # noqa: SLF001
+    return None if parameters == ["state", "event"] else f"events are processed from {parameters}"
+
+
+class PollingLoop:
+    """Serves `protocols` by `answering`, and everything else by what is registered with the server."""
+
+    def __init__(self, protocols: Sequence[Protocol], answering: Answering) -> None:
+        self._protocols = protocols
+        self._answering = answering
+
+    def start(self, server: Any) -> None:  # noqa: ANN401 - a grpc.Server that `why_not` has nothing against
+        """Begins to serve, in place of the server's own `start`."""
+        state = server._state  # noqa: SLF001
+        ours = {protocol.method for protocol in self._protocols}
+        with state.lock:
+            state.server.start()
+            state.stage = private._ServerStage.STARTED  # noqa: SLF001
+            for method in state.registered_method_handlers:
+                if method not in ours:
+                    private._request_registered_call(state, method)  # noqa: SLF001
+            private._request_call(state)  # noqa: SLF001
+            for protocol in self._protocols:
+                route = Route(protocol, self._answering, partial(request_call, state))
+                for _ in range(OUTSTANDING):
+                    request_call(state, route)
+            state.due.add(self)  # the server does not stop before the last call of ours
+        threading.Thread(target=self._serve, args=(state,), name="polling", daemon=True).start()
+
+    def _serve(self, state: Any) -> None:  # noqa: ANN401
+        poll, answering = state.completion_queue.poll, self._answering
+        owed = OUTSTANDING * len(self._protocols)  # calls that were asked for and did not come, or have not ended
+        while True:
+            event = poll(AT_ONCE if answering.has_collected else None)
+            tag = event.tag
+            try:
+                if tag is None:
+                    answering.flush()
+                elif isinstance(tag, Tag):
+                    owed += tag.on_event(event)
+                elif not private._process_event_and_continue(state, event):  # noqa: SLF001
+                    return
+            except Exception:
+                log.exception("an event could not be processed; going on with the next")
+            if not owed and self._has_stopped(state):
+                return
+            event = tag = None  # a call that is kept until the next event would keep its connection
+
+    def _has_stopped(self, state: Any) -> bool:  # noqa: ANN401
+        """Lets the server stop, now that nothing of ours is left, and says whether it has."""
+        with state.lock:
+            state.due.discard(self)
+            return bool(private._stop_serving(state))  # noqa: SLF001
+
+
+def request_call(state: Any, route: Route) -> bool:  # noqa: ANN401
+    """Asks for one more call of a method, unless the server is shutting down."""
+    with state.lock:
+        if state.stage is not private._ServerStage.STARTED:  # noqa: SLF001
+            return False
+        queue, method = state.completion_queue, route.protocol.method
+        state.server.request_registered_call(queue, queue, method, route)
+        return True
+
+
+def begin(loop: PollingLoop, polling: str, server: grpc.Server) -> None:
+    """Serves by the loop where it is wanted and can, and by grpcio's public interface otherwise, which is slower."""
+    reason = why_not(server) if polling == "auto" else f"WEIGHTCAST_INFERENCE_POLLING is {polling}"
+    if reason is None:
+        loop.start(server)
+    else:
+        log.warning("serving by grpcio's public interface, at a fraction of the speed", reason=reason)
+        server.start()

@@ -1,0 +1,297 @@
+"""The polling loop and grpcio's public server, by the same tests: real sockets, a protocol of words.
+
+`wait …` is long work, which goes on when the test says so; `wrong` is refused; anything else comes back as it is.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, cast
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_status import rpc_status
+
+from inference_service.answering import Answering
+from inference_service.classification import Request
+from inference_service.polling_loop import PollingLoop, begin, why_not
+from inference_service.public_methods import PublicMethods
+from inference_service.questions import Answer, Question, Reading
+from shared.errors import InvalidInputError
+from shared.grpc_server import LIVENESS, Server
+
+SECONDS = 20.0
+LARGEST = 2**20
+
+
+class Words:
+    """Messages that are words; on its stream a refusal is an answer where `goes_on`."""
+
+    def __init__(self, name: str, *, streaming: bool, goes_on: bool = False) -> None:
+        self.method = f"/weightcast.test/{name}"
+        self.streaming = streaming
+        self._goes_on = goes_on
+
+    def read(self, message: bytes) -> Reading:
+        """Understands a word."""
+        if message == b"wrong":
+            raise InvalidInputError.of("word", "got wrong, expected another")
+        return Reading(Question("words", "", None), (message,), None, respond)
+
+    def refusal(self, why: str, message: bytes) -> bytes | None:
+        """What was wrong with which word."""
+        return b"no: " + message + b": " + why.encode() if self._goes_on else None
+
+
+def respond(answer: Any) -> bytes:  # noqa: ANN401 - words, where a model's answers would be
+    """The reply to a word."""
+    return bytes(b"re: " + answer.top_k)
+
+
+class Echo:
+    """Answers each word with itself, and counts those that may not wait in vain."""
+
+    def __init__(self) -> None:
+        self.may_go_on = threading.Event()
+        self.taken = 0
+
+    def quick_request(self, reading: Reading, contents: tuple[bytes, ...], arrived: float) -> Request | None:
+        """The request, if it need not wait."""
+        return None if contents[0].startswith(b"wait") else self.request(reading, contents, arrived)
+
+    def request(self, reading: Reading, contents: tuple[bytes, ...], arrived: float) -> Request:
+        """The request."""
+        self.taken += 1
+        return Request(reading, contents, None, 1, arrived)  # type: ignore[arg-type]  # nothing is served
+
+    def answers(self, requests: list[Request]) -> list[Answer | Exception]:
+        """Each word, when it may go on."""
+        words = [request.contents[0] for request in requests]
+        if any(word.startswith(b"wait") for word in words):  # type: ignore[union-attr]  # bytes
+            self.may_go_on.wait(SECONDS)
+        return [KeyError("a secret") if word == b"broken" else Answer(None, word, None, None) for word in words]  # type: ignore[arg-type]
+
+
+class Running:
+    """A server of words, and a channel to it."""
+
+    def __init__(self, polling: str) -> None:
+        self.echo = Echo()
+        pool = ThreadPoolExecutor(8)
+        answering = Answering(self.echo, pool, LARGEST)  # type: ignore[arg-type]  # of the same shape
+        protocols = (
+            Words("Say", streaming=False),
+            Words("Talk", streaming=True),
+            Words("TalkOn", streaming=True, goes_on=True),
+        )
+        self.server = Server("127.0.0.1:0", pool, LARGEST, interceptors=[PublicMethods(protocols, answering)])
+        handlers: dict[str, Any] = {
+            "Say": grpc.unary_unary_rpc_method_handler(lambda *_: b""),
+            "Talk": grpc.stream_stream_rpc_method_handler(lambda *_: iter(())),
+            "TalkOn": grpc.stream_stream_rpc_method_handler(lambda *_: iter(())),
+        }
+        self.server._server.add_registered_method_handlers("weightcast.test", handlers)
+        port = self.server.start(partial(begin, PollingLoop(protocols, answering), polling))
+        self.channel: Any = grpc.insecure_channel(f"127.0.0.1:{port}", [("grpc.max_send_message_length", -1)])
+        self.say: Any = partial(self.channel.unary_unary("/weightcast.test/Say"), timeout=SECONDS)
+        self.talk: Any = partial(self.channel.stream_stream("/weightcast.test/Talk"), timeout=SECONDS)
+        self.talk_on: Any = partial(self.channel.stream_stream("/weightcast.test/TalkOn"), timeout=SECONDS)
+
+
+@pytest.fixture(params=["auto", "public"])
+def running(request: pytest.FixtureRequest) -> Iterator[Running]:
+    """Each of the two servers."""
+    started = Running(request.param)
+    yield started
+    started.echo.may_go_on.set()
+    started.channel.close()
+    started.server.stop(SECONDS)
+
+
+def test_the_loop_serves_where_it_can() -> None:
+    """The grpcio that is installed here is one that it was tested with; if not, all that follows is of no use."""
+    assert why_not(grpc.server(ThreadPoolExecutor(1))) is None
+
+
+def test_a_grpcio_that_is_not_known_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another version, a name that is gone, a server of another kind: served by the public interface."""
+    server = grpc.server(ThreadPoolExecutor(1))
+    assert why_not(object()) == "the server is a object"  # type: ignore[arg-type]  # that is the point
+    monkeypatch.delattr(grpc._server, "_process_event_and_continue")
+    assert why_not(server) == "grpcio has no grpc._server._process_event_and_continue"
+    monkeypatch.setattr(grpc, "__version__", "2.0.0")
+    reason = why_not(server)
+    assert reason is not None
+    assert reason.startswith("grpcio 2.0.0 is not one it was tested with")
+
+
+def test_a_server_with_an_unknown_grpcio_still_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By itself, without being told."""
+    monkeypatch.setattr(grpc, "__version__", "2.0.0")
+    started = Running("auto")
+    assert started.say(b"a") == b"re: a"
+    assert not any(thread.name == "polling" for thread in threading.enumerate())
+    started.channel.close()
+    started.server.stop(0)
+
+
+def test_many_callers_each_get_their_own(running: Running) -> None:
+    """More than are taken at a time."""
+    calls = {
+        f"{index}".encode(): running.channel.unary_unary("/weightcast.test/Say").future(f"{index}".encode())
+        for index in range(1000)
+    }
+    assert all(call.result(SECONDS) == b"re: " + word for word, call in calls.items())
+
+
+def test_what_was_refused_carries_the_details(running: Running) -> None:
+    """The same status, whoever sends it."""
+    with pytest.raises(grpc.RpcError) as raised:
+        running.say(b"wrong")
+    assert raised.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert raised.value.details() == "word: got wrong, expected another"
+    assert [
+        detail.type_url.rpartition("/")[2] for detail in rpc_status.from_call(cast("Any", raised.value)).details
+    ] == [
+        "google.rpc.ErrorInfo",
+        "google.rpc.BadRequest",
+    ]
+
+
+def test_what_was_not_foreseen_says_nothing_of_itself(running: Running) -> None:
+    """An id, which the log explains."""
+    with pytest.raises(grpc.RpcError) as raised:
+        running.say(b"broken")
+    assert raised.value.code() == grpc.StatusCode.INTERNAL
+    assert "secret" not in str(raised.value.details())
+    assert running.say(b"a") == b"re: a"
+
+
+def test_a_message_that_is_too_large_is_refused(running: Running) -> None:
+    """By the transport, and the next one is answered."""
+    with pytest.raises(grpc.RpcError) as raised:
+        running.say(bytes(LARGEST + 1))
+    assert raised.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert running.say(b"a") == b"re: a"
+
+
+def test_long_work_keeps_nobody_waiting(running: Running) -> None:
+    """Calls that came later are answered earlier."""
+    waiting = running.channel.unary_unary("/weightcast.test/Say").future(b"wait", timeout=SECONDS)
+    assert running.say(b"a") == b"re: a"
+    assert not waiting.done()
+    running.echo.may_go_on.set()
+    assert waiting.result() == b"re: wait"
+
+
+def test_the_rest_is_answered_beside_it(running: Running) -> None:
+    """Health, by grpcio's own machinery on the same port; a method that nobody has is UNIMPLEMENTED."""
+    health: Any = health_pb2_grpc.HealthStub(running.channel)
+    answer = health.Check(health_pb2.HealthCheckRequest(service=LIVENESS), timeout=SECONDS)
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    with pytest.raises(grpc.RpcError) as raised:
+        running.channel.unary_unary("/weightcast.test/Sing")(b"", timeout=SECONDS)
+    assert raised.value.code() == grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_a_stream_is_answered_in_its_order(running: Running) -> None:
+    """Also where a later answer is ready first."""
+    words = [b"wait" if index == 3 else f"{index}".encode() for index in range(300)]
+    answers = running.talk(iter(words))
+    assert [next(answers) for _ in range(3)] == [b"re: 0", b"re: 1", b"re: 2"]
+    running.echo.may_go_on.set()
+    assert list(answers) == [b"re: " + word for word in words[3:]]
+
+
+def test_a_wrong_word_ends_a_stream_after_the_answers_before_it(running: Running) -> None:
+    """None of them is lost."""
+    answers = running.talk(iter([b"a", b"b", b"wrong", b"c"]))
+    assert [next(answers), next(answers)] == [b"re: a", b"re: b"]
+    with pytest.raises(grpc.RpcError) as raised:
+        next(answers)
+    assert raised.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert running.say(b"a") == b"re: a"
+
+
+def test_a_stream_that_goes_on_says_which_word_was_wrong(running: Running) -> None:
+    """In its place among the answers."""
+    answers = list(running.talk_on(iter([b"a", b"wrong", b"broken", b"b"])))
+    assert answers[:2] == [b"re: a", b"no: wrong: word: got wrong, expected another"]
+    assert answers[2].startswith(b"no: broken: something unforeseen went wrong")
+    assert answers[3] == b"re: b"
+
+
+def test_a_stream_without_a_word_ends(running: Running) -> None:
+    """With nothing."""
+    assert list(running.talk(iter(()))) == []
+
+
+def test_a_stream_that_is_not_read_is_not_read_from(running: Running) -> None:
+    """The client's flow control holds it back, and nothing is lost when it goes on."""
+    sent = 0
+
+    def words() -> Iterator[bytes]:
+        nonlocal sent
+        for _ in range(400):
+            sent += 1
+            yield bytes(2**16)
+
+    answers = running.talk(words())
+    next(answers)
+    steady(lambda: sent)
+    assert sent < 400
+    assert len(list(answers)) == 399
+
+
+def steady(value: Callable[[], int]) -> None:
+    """Returns when a value has stopped to change."""
+    before = -1
+    while (now := value()) != before:
+        before = now
+        time.sleep(0.3)
+
+
+def test_clients_that_go_away_leave_nothing_behind(running: Running) -> None:
+    """Calls and streams that are cancelled on the way; the server answers, and stops in order."""
+    running.echo.may_go_on.set()
+    for round_ in range(30):
+        call = running.channel.unary_unary("/weightcast.test/Say").future(b"wait" if round_ % 2 else b"a")
+        stream = running.talk(iter([b"a", b"wait", b"b"]))
+        if round_ % 3:
+            next(stream)
+        call.cancel()
+        stream.cancel()
+    assert running.say(b"a") == b"re: a"
+    assert list(running.talk(iter([b"a"]))) == [b"re: a"]
+
+
+def test_what_was_accepted_is_answered_before_the_end(running: Running) -> None:
+    """A stop within the grace period refuses new calls and loses none that it has taken."""
+    stream = running.talk(iter([b"a", b"wait"]))
+    assert next(stream) == b"re: a"
+    waiting = [running.channel.unary_unary("/weightcast.test/Say").future(b"wait") for _ in range(5)]
+    while running.echo.taken < 7:  # the stream's two, and these
+        time.sleep(0.01)
+    stopping = threading.Thread(target=running.server.stop, args=(SECONDS,))
+    stopping.start()
+    time.sleep(0.3)  # long enough for a server that would not wait to be gone
+    running.echo.may_go_on.set()
+    assert [call.result(SECONDS) for call in waiting] == [b"re: wait"] * 5
+    assert list(stream) == [b"re: wait"]
+    stopping.join(SECONDS)
+    assert not stopping.is_alive()
+
+
+def test_what_does_not_end_in_time_is_ended(running: Running) -> None:
+    """After the grace period, the calls that are left are cancelled."""
+    waiting = running.channel.unary_unary("/weightcast.test/Say").future(b"wait")
+    running.say(b"a")
+    stopping = threading.Thread(target=running.server.stop, args=(0.2,))
+    stopping.start()
+    assert waiting.exception(SECONDS).code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
+    running.echo.may_go_on.set()
+    stopping.join(SECONDS)
+    assert not stopping.is_alive()
