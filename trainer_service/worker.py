@@ -11,7 +11,6 @@ choose_kernel()  # before anything below loads NumPy
 import os
 import signal
 import sys
-import threading
 import time
 from contextlib import suppress
 from types import FrameType
@@ -25,6 +24,7 @@ from rq.serializers import JSONSerializer
 
 from shared import logs
 from shared.errors import WeightcastError
+from shared.process_supervisor import end_with_supervisor
 from shared.settings import TrainerSettings, load
 from shared.store.connection import StoreConnection
 from shared.store.model_store import ModelStore
@@ -97,12 +97,6 @@ def death_of(wait_status: int | None) -> str:
     return f"its process ended with exit code {os.WEXITSTATUS(wait_status)}"
 
 
-def stop_with_supervisor() -> None:
-    """Ends this worker when its supervisor ends, however that ends: the supervisor holds the other end of our input."""
-    os.read(sys.stdin.fileno(), 1)  # nothing is ever written; not sys.stdin.read, whose lock would outlive this worker
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
 def main() -> None:
     """Works until SIGTERM or SIGINT, or until the supervisor is gone that started it with --supervised."""
     settings = load(TrainerSettings)
@@ -111,7 +105,7 @@ def main() -> None:
     jobs, queue = JobStore(connection), JobQueue(connection)
     lifecycle = JobLifecycle(jobs, queue, ModelStore(connection))
     if SUPERVISED in sys.argv[1:]:
-        threading.Thread(target=stop_with_supervisor, daemon=True).start()
+        end_with_supervisor()
     else:  # the trainer service that would look after its workers' jobs may be anywhere, or gone
         Chores(Chore("keep jobs", JobKeeper(jobs, queue, lifecycle).sweep, KEEP_SECONDS)).start()
     queue_connection = StoreConnection(settings.redis_url)  # rq changes the time-outs of the one it is given
