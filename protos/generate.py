@@ -1,7 +1,7 @@
 """Generates shared/pb from the schemas in this folder: messages, gRPC stubs and their types.
 
-protoc writes imports that start at the schema root (`weightcast.v1`); the generated code lives inside the package
-`shared.pb`, so those imports are moved there. Run it with `make protos`.
+protoc writes imports that start at the schema root (`weightcast.v1`, `inference`); the generated code lives inside the
+package `shared.pb`, so those imports are moved there. Run it with `make protos`.
 """
 
 import argparse
@@ -15,7 +15,8 @@ from grpc_tools import protoc
 
 SCHEMAS = Path(__file__).parent
 OUTPUT = SCHEMAS.parent / "shared" / "pb"
-SCHEMA_IMPORT = re.compile(r"^(from|import) weightcast\.", re.MULTILINE)
+ROOTS = "|".join(sorted(path.name for path in SCHEMAS.iterdir() if any(path.rglob("*.proto"))))
+SCHEMA_IMPORT = re.compile(rf"^(from|import) ({ROOTS})(?=[. ])", re.MULTILINE)
 
 
 def run_protoc(output: Path, kinds: tuple[str, ...], pattern: str) -> None:
@@ -36,7 +37,7 @@ def generate(output: Path) -> None:
     for folder in (output, *(path for path in output.rglob("*") if path.is_dir())):
         (folder / "__init__.py").write_text("")
     for path in (*output.rglob("*.py"), *output.rglob("*.pyi")):
-        path.write_text(SCHEMA_IMPORT.sub(r"\1 shared.pb.weightcast.", path.read_text()))
+        path.write_text(SCHEMA_IMPORT.sub(r"\1 shared.pb.\2", path.read_text()))
 
 
 if __name__ == "__main__":

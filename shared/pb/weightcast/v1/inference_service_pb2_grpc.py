@@ -69,7 +69,8 @@ class InferenceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ClassifyStream(self, request_iterator, context):
-        """Classifies batch after batch on one stream, in order. Not implemented yet.
+        """Classifies batch after batch on one stream, in order: for callers with many small batches. A client that does not read
+        the answers is not read from. What is wrong with a batch ends the stream, after the answers to the batches before it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

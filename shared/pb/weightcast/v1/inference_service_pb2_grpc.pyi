@@ -36,7 +36,9 @@ class InferenceServiceStub:
     Classify: _grpc.UnaryUnaryMultiCallable[_inference_service_pb2.ClassifyRequest, _inference_service_pb2.ClassifyResponse]
     """Classifies a batch. One request is answered by one version, and the answer says which."""
     ClassifyStream: _grpc.StreamStreamMultiCallable[_inference_service_pb2.ClassifyStreamRequest, _inference_service_pb2.ClassifyStreamResponse]
-    """Classifies batch after batch on one stream, in order. Not implemented yet."""
+    """Classifies batch after batch on one stream, in order: for callers with many small batches. A client that does not read
+    the answers is not read from. What is wrong with a batch ends the stream, after the answers to the batches before it.
+    """
     GetModelStatus: _grpc.UnaryUnaryMultiCallable[_inference_service_pb2.GetModelStatusRequest, _inference_service_pb2.GetModelStatusResponse]
     """Says what this server serves for one model, what it expects, and what last went wrong."""
     ListServedModels: _grpc.UnaryUnaryMultiCallable[_inference_service_pb2.ListServedModelsRequest, _inference_service_pb2.ListServedModelsResponse]
@@ -50,7 +52,9 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     Classify: _aio.UnaryUnaryMultiCallable[_inference_service_pb2.ClassifyRequest, _inference_service_pb2.ClassifyResponse]  # type: ignore[assignment]
     """Classifies a batch. One request is answered by one version, and the answer says which."""
     ClassifyStream: _aio.StreamStreamMultiCallable[_inference_service_pb2.ClassifyStreamRequest, _inference_service_pb2.ClassifyStreamResponse]  # type: ignore[assignment]
-    """Classifies batch after batch on one stream, in order. Not implemented yet."""
+    """Classifies batch after batch on one stream, in order: for callers with many small batches. A client that does not read
+    the answers is not read from. What is wrong with a batch ends the stream, after the answers to the batches before it.
+    """
     GetModelStatus: _aio.UnaryUnaryMultiCallable[_inference_service_pb2.GetModelStatusRequest, _inference_service_pb2.GetModelStatusResponse]  # type: ignore[assignment]
     """Says what this server serves for one model, what it expects, and what last went wrong."""
     ListServedModels: _aio.UnaryUnaryMultiCallable[_inference_service_pb2.ListServedModelsRequest, _inference_service_pb2.ListServedModelsResponse]  # type: ignore[assignment]
@@ -73,7 +77,9 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_inference_service_pb2.ClassifyStreamRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_inference_service_pb2.ClassifyStreamResponse], _abc.AsyncIterator[_inference_service_pb2.ClassifyStreamResponse]]:
-        """Classifies batch after batch on one stream, in order. Not implemented yet."""
+        """Classifies batch after batch on one stream, in order: for callers with many small batches. A client that does not read
+        the answers is not read from. What is wrong with a batch ends the stream, after the answers to the batches before it.
+        """
 
     @_abc_1.abstractmethod
     def GetModelStatus(
