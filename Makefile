@@ -7,6 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(BIN)/python
 BUF := PATH="$(CURDIR)/$(BIN):$$PATH" node_modules/.bin/buf
+CLIENTS_VENV := .venv-clients
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 PACKAGES := shared trainer_service inference_service client
 
 .PHONY: help
@@ -20,6 +22,12 @@ $(VENV)/.installed: requirements/dev.txt pyproject.toml
 	$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@$(RUN) tools/bring_redis.py
+	@touch $@
+
+# uv and not pip: a tenth of the time, for these are many packages.
+$(CLIENTS_VENV)/.installed: requirements/clients.txt $(VENV)/.installed
+	$(BIN)/uv venv --quiet --clear --python $(RUN) $(CLIENTS_VENV)
+	$(BIN)/uv pip install --quiet --python $(CLIENTS_VENV)/bin/python --require-hashes -r requirements/clients.txt
 	@touch $@
 
 # install and not ci: ci wants every platform's package in the lock, and buf does not publish all that it lists.
@@ -39,8 +47,12 @@ up: setup ## Runs Redis and both services on this machine until Ctrl-C
 	$(BIN)/weightcast up
 
 .PHONY: test
-test: setup ## Runs every test but the compose test
-	$(RUN) -m pytest --ignore=tests/compose --numprocesses 3 --dist loadfile $(PYTEST_ARGS)
+test: setup ## Runs every test but those of compose and of foreign clients
+	$(RUN) -m pytest --ignore=tests/compose --ignore=tests/clients --numprocesses 3 --dist loadfile $(PYTEST_ARGS)
+
+.PHONY: test-clients
+test-clients: setup $(CLIENTS_VENV)/.installed ## Runs the product and uses it with foreign clients of the Open Inference Protocol
+	$(RUN) tools/try_foreign_clients.py --python $(CLIENTS_VENV)/bin/python $(PYTEST_ARGS)
 
 .PHONY: test-compose
 test-compose: setup ## Builds the images, brings them up with docker compose, and uses them
@@ -51,7 +63,7 @@ soak: setup ## Runs what takes longer than a test may: thousands of hot swaps un
 	WEIGHTCAST_SOAK=1 $(RUN) -m pytest -m soak -s $(PYTEST_ARGS)
 
 .PHONY: check
-check: lint typecheck protos-check test ## Everything CI asks for but the compose test
+check: lint typecheck protos-check test ## Everything CI asks for but the tests of foreign clients and of compose
 
 .PHONY: lint
 lint: setup ## Checks format and style
@@ -90,6 +102,10 @@ PEERS_PYTHON ?= $(RUN)
 bench-training: setup ## Measures the training engine beside PyTorch, Keras, scikit-learn and its own limit
 	$(PEERS_PYTHON) -m benchmarks.training $(BENCH_ARGS)
 
+.PHONY: bench-serving
+bench-serving: setup ## Measures the inference service beside bare grpcio; needs h2load and two cores
+	$(RUN) -m benchmarks.serving $(BENCH_ARGS)
+
 .PHONY: bench-accuracy
 bench-accuracy: setup ## Trains every preset on MNIST with five seeds; takes an hour
 	$(RUN) benchmarks/accuracy.py $(BENCH_ARGS)
@@ -105,11 +121,11 @@ test-peers: setup ## Checks that PyTorch, from the same weights and batches, com
 .PHONY: lock
 lock: setup ## Resolves and pins every dependency again
 	for role in dev trainer inference; do \
-	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	    --no-annotate --no-header --extra $$role --output-file requirements/$$role.txt pyproject.toml; \
+	  $(LOCK) --extra $$role --output-file requirements/$$role.txt pyproject.toml; \
 	done
+	$(LOCK) --output-file requirements/clients.txt requirements/clients.in
 
 .PHONY: clean
 clean: ## Removes what the other targets made
-	rm -rf $(VENV) node_modules build dist ./*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis benchmarks/results
+	rm -rf $(VENV) $(CLIENTS_VENV) node_modules build dist ./*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis benchmarks/results
 	find $(PACKAGES) tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
