@@ -4,6 +4,7 @@ import sys
 
 import typer
 
+from client.cli.bench import bench
 from client.cli.classifying import classify
 from client.cli.datasets import datasets
 from client.cli.demo import demo
@@ -43,6 +44,7 @@ for command in (promote, rollback, hold, history, alias, diff, annotate, gc):
 models.command("rm")(remove_versions)
 app.add_typer(datasets, name="datasets")
 app.command()(classify)
+app.command()(bench)
 app.command()(doctor)
 
 

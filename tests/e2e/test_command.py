@@ -22,7 +22,7 @@ COMMANDS = (
     *("models promote", "models rollback", "models hold", "models history", "models alias", "models diff"),
     *("models annotate", "models gc", "models rm", "jobs create", "jobs rm"),
     *("schedules", "schedules create", "schedules list", "schedules show", "schedules pause", "schedules resume"),
-    *("schedules rm", "datasets", "datasets list", "datasets show", "datasets add", "datasets rm"),
+    *("schedules rm", "datasets", "datasets list", "datasets show", "datasets add", "datasets rm", "bench"),
 )
 NOWHERE = ("--trainer", "127.0.0.1:1")
 # conftest.py's Shell and Result, and what makes a shell; test folders are no packages to import them from.
@@ -241,3 +241,16 @@ def test_the_demo_holds_on_digits(shell: Shell) -> None:
     assert "What held" in result.out
     assert "✗" not in result.out
     assert result.out.count("✓") >= 7
+
+
+def test_bench_loads_the_service_and_says_what_it_saw(shell: Shell, job: training_pb2.TrainingJob) -> None:
+    """Every request of an open loop is answered by the live version; what is no model or fails is said and exits so."""
+    result = shell("bench", "digits", "--rate", "400", "--requests", "40", "--batch", "3", "--json").json()
+    assert (result["answered"], result["failed"]) == (40, 0)
+    assert result["versions"] == {str(job.version): 40}
+    assert 0 < result["latency_ms"]["p50"] <= result["latency_ms"]["max"]
+    assert sum(moment["answered"] for moment in result["timeline"]) == 40
+    shell("bench", "nosuch").refused(4, "nosuch")
+    late = shell("bench", "digits", "--requests", "2000", "--timeout", "0.001", "--in-flight", "64")
+    assert late.code in {1, 3}, late.err  # the first request, which must be answered, may be late already
+    assert "DEADLINE_EXCEEDED" in late.out + late.err
