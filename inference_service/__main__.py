@@ -1,10 +1,10 @@
 """The inference service's composition root: reads settings once, wires, serves, and shuts down in order."""
 
-from inference_service.core_experiments import choose_experiments
+from inference_service.process_tuning import tune_process
 from shared.blas import choose_kernel, running_kernel
 
 choose_kernel()  # before anything below loads NumPy …
-choose_experiments()  # … or grpcio
+tune_process()  # … or grpcio
 
 from inference_service.members import membership, supervise_if_several
 

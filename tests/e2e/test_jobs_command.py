@@ -96,7 +96,7 @@ def test_jobs_that_have_ended_are_removed_and_their_versions_stay(
 
 
 def test_a_watch_follows_a_job_from_one_trainer_to_the_next(
-    own_stack: Callable[..., LocalStack], shell: Shell, spec_of: Spec, until: Until
+    own_stack: Callable[..., LocalStack], shell: Shell, spec_of: Spec, until: Until, tmp_path: Path
 ) -> None:
     """Through a restart: the job is handed back and goes on, and each epoch is told once."""
     with socket.socket() as free:
@@ -106,19 +106,22 @@ def test_a_watch_follows_a_job_from_one_trainer_to_the_next(
     with TrainerClient(address) as trainer:
         job_id = trainer.create_job(spec_of(**LONG)).id
         command = [WEIGHTCAST, "jobs", "watch", job_id, "--trainer", address]
-        watching = subprocess.Popen(command, env=shell.environment, stdout=subprocess.PIPE, text=True)
+        seen = tmp_path / "seen"
+        with seen.open("w") as output:
+            watching = subprocess.Popen(command, env=shell.environment, stdout=output)
         try:
-            until(lambda: bool(trainer.job(job_id).epochs), "a first epoch")
+            until(lambda: "epoch 1/" in seen.read_text(), "a first epoch to be seen")
             assert stack.trainer.stop() == 0
             stack.trainer.start()
             stack.trainer.wait_until("")
             before = len(trainer.job(job_id).epochs)
             until(lambda: len(trainer.job(job_id).epochs) > before + 1, "further epochs")
             trainer.cancel(job_id)
-            out, _ = watching.communicate(timeout=30)
+            watching.wait(30)
         finally:
             watching.kill()
         ended = trainer.job(job_id)
+    out = seen.read_text()
     assert watching.returncode == 1
     assert "QUEUED (handed back" in out
     assert "RUNNING (attempt 2, from update" in out
