@@ -1,10 +1,10 @@
 """The inference service's composition root: reads settings once, wires, serves, and shuts down in order."""
 
-from inference_service.process_tuning import tune_process
+from inference_service.process_tuning import choose_experiments, keep_large_blocks
 from shared.blas import choose_kernel, running_kernel
 
 choose_kernel()  # before anything below loads NumPy …
-tune_process()  # … or grpcio
+choose_experiments()  # … or grpcio
 
 from inference_service.members import membership, supervise_if_several
 
@@ -97,4 +97,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    keep_large_blocks()
     main()

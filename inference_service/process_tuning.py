@@ -1,4 +1,4 @@
-"""What this process asks of the libraries below it, before they are loaded: of gRPC's core, and of the C library.
+"""What this process asks of the libraries below it: of gRPC's core before it is loaded, of the C library once all is.
 
 Promises: an operator who sets the variable concerned, if only to nothing, has decided. Importing this loads no grpcio.
 """
@@ -17,9 +17,13 @@ KEPT_BYTES = 32 * 2**20
 VARIABLES = {M_TRIM_THRESHOLD: "MALLOC_TRIM_THRESHOLD_", M_MMAP_THRESHOLD: "MALLOC_MMAP_THRESHOLD_"}
 
 
-def tune_process() -> None:
-    """Lets the polling thread itself read from the sockets, and keeps the memory of large messages for the next."""
+def choose_experiments() -> None:
+    """Lets the polling thread itself read from the sockets."""
     os.environ.setdefault(EXPERIMENTS, WITHOUT_THREADS_THAT_READ)
+
+
+def keep_large_blocks() -> None:
+    """Keeps the memory of large messages for the next; after the start, whose own large blocks need not be kept."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # another C library has none
     for parameter, variable in VARIABLES.items():
         if mallopt is not None and variable not in os.environ:

@@ -82,19 +82,10 @@ def status_of_unforeseen(error: Exception, method: str) -> status_pb2.Status:
     return status_pb2.Status(code=code_pb2.INTERNAL, message=message, details=[packed(info)])
 
 
-def status_of_missing(method: str) -> status_pb2.Status:
-    """UNIMPLEMENTED, for a method of the contract that this version does not answer yet."""
-    info = error_details_pb2.ErrorInfo(reason="METHOD_NOT_IMPLEMENTED", domain=DOMAIN)
-    message = f"{method} is part of the contract, but this version does not implement it yet"
-    return status_pb2.Status(code=code_pb2.UNIMPLEMENTED, message=message, details=[packed(info)])
-
-
 def status_of_any(error: Exception, method: str) -> status_pb2.Status:
     """The status that tells a client of whatever a method raised."""
     if isinstance(error, WeightcastError):
         return status_of(error)
-    if isinstance(error, NotImplementedError):
-        return status_of_missing(method)
     return status_of_unforeseen(error, method)
 
 

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from shared import errors
 from shared.errors import FieldViolation, InvalidInputError, NotFoundError, StoreUnavailableError, WeightcastError
-from shared.grpc_errors import ErrorInterceptor, status_of, status_of_missing, status_of_unforeseen
+from shared.grpc_errors import ErrorInterceptor, status_of, status_of_unforeseen
 
 CODES = {
     errors.InvalidInputError: code_pb2.INVALID_ARGUMENT,
@@ -108,14 +108,6 @@ def test_two_unforeseen_errors_have_two_ids() -> None:
     assert first.message != second.message
 
 
-def test_a_method_still_to_come_says_so() -> None:
-    """UNIMPLEMENTED with the method's name."""
-    status = status_of_missing("/weightcast.v1.X/Y")
-    assert status.code == code_pb2.UNIMPLEMENTED
-    assert "/weightcast.v1.X/Y" in status.message
-    assert detail_of(status, error_details_pb2.ErrorInfo).reason == "METHOD_NOT_IMPLEMENTED"
-
-
 def one(behaviour: Callable[[], None]) -> Callable[[Any, grpc.ServicerContext], bytes]:
     """A method with one response that does this first."""
 
@@ -196,13 +188,6 @@ def test_no_method_lets_an_unforeseen_error_out(call: Callable[..., Any], kind: 
         assert text not in error.details()
         assert text.encode() not in status.SerializeToString()
     assert [log["error_id"] for log in logs] == [detail_of(status, error_details_pb2.ErrorInfo).metadata["error_id"]]
-
-
-def test_a_method_that_is_not_written_yet_is_unimplemented(call: Callable[..., Any]) -> None:
-    """By its full name."""
-    error = call("unary_unary", NotImplementedError())
-    assert error.code() is grpc.StatusCode.UNIMPLEMENTED
-    assert "/weightcast.v1.Test/unary_unary" in error.details()
 
 
 @pytest.fixture
