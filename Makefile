@@ -47,8 +47,9 @@ up: setup ## Runs Redis and both services on this machine until Ctrl-C
 	$(BIN)/weightcast up
 
 .PHONY: test
+# Bytecode is kept, whatever the environment says: the tests start hundreds of processes.
 test: setup ## Runs every test but those of compose and of foreign clients
-	$(RUN) -m pytest --ignore=tests/compose --ignore=tests/clients --numprocesses 3 --dist loadfile $(PYTEST_ARGS)
+	PYTHONDONTWRITEBYTECODE= $(RUN) -m pytest --ignore=tests/compose --ignore=tests/clients --numprocesses 3 --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: test-clients
 test-clients: setup $(CLIENTS_VENV)/.installed ## Runs the product and uses it with foreign clients of the Open Inference Protocol
