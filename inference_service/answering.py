@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 
+import structlog
+
 from inference_service.classification import Classification, Request
 from inference_service.questions import Answer, Contents, Protocol, Reading
 from inference_service.recognition import Recognition
@@ -19,6 +21,7 @@ from shared.errors import CapacityError, UnavailableError
 # Collected at most: more rows in one product are no faster, and whoever came first waits for all of them.
 MOST_REQUESTS = 64
 MOST_ROWS = 256
+log = structlog.get_logger()
 # Called once, from any thread, with the answer's bytes or with what is wrong.
 Respond = Callable[[bytes | Exception], None]
 
@@ -69,7 +72,10 @@ class Answering:
         collected, self._collected, self._rows = self._collected, [], 0
         answers = self._classification.answers([request for request, _ in collected])
         for (request, respond), answer in zip(collected, answers, strict=True):
-            respond(encoded(request.reading, answer))
+            try:
+                respond(encoded(request.reading, answer))
+            except Exception:  # one answer that cannot be sent must not cost the others theirs
+                log.exception("an answer could not be sent")
 
     def answer(self, protocol: Protocol, message: bytes) -> bytes:
         """The answer to one request, in the caller's own thread.

@@ -129,6 +129,18 @@ def test_what_is_wrong_is_its_own(bench: Bench) -> None:
     assert isinstance(bench.heard.replies["broken"], ZeroDivisionError)
 
 
+def test_an_answer_that_cannot_be_sent_costs_nobody_else_theirs(bench: Bench) -> None:
+    """Whoever comes after it in the same product is answered."""
+
+    def gone(_reply: bytes | Exception) -> None:
+        raise ValueError("the call is gone")
+
+    bench.answering.take(bench.recognition, b"a", gone)
+    bench.say("b")
+    bench.answering.flush()
+    assert bench.heard.replies == {"b": b"b"}
+
+
 def test_long_work_keeps_nobody_waiting(bench: Bench) -> None:
     """Who comes after it is answered before it."""
     bench.say("long", "a")
