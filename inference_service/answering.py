@@ -21,9 +21,9 @@ from shared.errors import CapacityError, UnavailableError
 # Collected at most: more rows in one product are no faster, and whoever came first waits for all of them.
 MOST_REQUESTS = 64
 MOST_ROWS = 256
-log = structlog.get_logger()
 # Called once, from any thread, with the answer's bytes or with what is wrong.
 Respond = Callable[[bytes | Exception], None]
+log = structlog.get_logger()
 
 
 class Answering:
