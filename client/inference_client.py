@@ -97,18 +97,17 @@ class InferenceClient(ServiceClient):
         Raises:
             RpcError: with the service's reason, where a batch is wrong or the connection is lost; the answers to the
                 batches before it have come.
-            TypeError: if an array is neither uint8 nor float32.
+            TypeError: if an array is neither uint8 nor float32; and whatever `batches` raises.
         """
-        failure: list[TypeError] = []
+        failure: list[Exception] = []
         form = partial(request_for, model, version=version, top_k=top_k, include_probabilities=include_probabilities)
 
         def requests() -> Iterator[pb.ClassifyStreamRequest]:
-            for examples in batches:
-                try:
+            try:
+                for examples in batches:
                     yield pb.ClassifyStreamRequest(request=form(examples))
-                except TypeError as error:  # raised here it would be lost in a thread of gRPC's
-                    failure.append(error)
-                    return
+            except Exception as error:  # noqa: BLE001 - raised here it would be lost in a thread of gRPC's
+                failure.append(error)
 
         with rpc_errors():
             for response in self.stub.ClassifyStream(requests()):

@@ -8,6 +8,7 @@ from functools import partial
 
 from google.protobuf.message import DecodeError
 
+from inference_service.inputs import MAX_DIMENSIONS
 from inference_service.questions import Answer, Contents, Question, Reading, TensorForm
 from inference_service.snapshot_loader import ServedVersion
 from shared.errors import InvalidInputError
@@ -80,6 +81,8 @@ def reading_of(request: pb.ClassifyRequest, span: tuple[int, int] | None, encode
     match request.WhichOneof("input"):
         case "tensor":
             tensor = request.tensor
+            if len(tensor.shape) > MAX_DIMENSIONS:
+                raise InvalidInputError.of("tensor.shape", f"got {len(tensor.shape)} dimensions, expected 2 to 4")
             name = DATA_TYPES.get(tensor.data_type, f"data type {tensor.data_type}")
             form, contents = TensorForm(name, tuple(tensor.shape)), tensor.contents
         case "images":

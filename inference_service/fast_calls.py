@@ -18,7 +18,8 @@ from inference_service.recognition import Recognition
 from shared.errors import InvalidInputError
 from shared.grpc_errors import status_of_any
 
-WINDOW = 64  # messages of one stream that are taken before the first of them is answered
+# Of one stream, taken before the first of them is answered.
+WINDOW_MESSAGES, WINDOW_BYTES = 64, 4 * 2**20
 NO_FLAGS = 0
 STATUS_DETAILS = "grpc-status-details-bin"
 # With no metadata and no details, these hold nothing of a call and may be part of many at a time.
@@ -125,6 +126,7 @@ class StreamCall(Tag):
         self._pending: deque[tuple[bytes, list[bytes | Exception]]] = (
             deque()
         )  # a message, and its answer once it is there
+        self._pending_bytes = 0
         self._lock = threading.Lock()
         self._is_sending = self._is_paused = self._is_closed = self._has_ended = False
         self._sent = StreamedAnswer(self)
@@ -140,7 +142,8 @@ class StreamCall(Tag):
                 self._advance()
                 return 0
             self._pending.append((message, answer))
-            self._is_paused = len(self._pending) >= WINDOW
+            self._pending_bytes += len(message)
+            self._is_paused = len(self._pending) >= WINDOW_MESSAGES or self._pending_bytes >= WINDOW_BYTES
             if not self._is_paused and not self._has_ended:
                 self._receive()
         self._route.answering.take(self._route.recognition, message, partial(self._on_answer, answer))
@@ -172,6 +175,7 @@ class StreamCall(Tag):
         if not answer:
             return
         self._pending.popleft()
+        self._pending_bytes -= len(message)
         reply: bytes | Exception | None = answer[0]
         if isinstance(reply, Exception):
             status = status_of_any(reply, self._route.protocol.method)

@@ -11,6 +11,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from inference_service.infer_reply import Reply, stream_refusal
+from inference_service.inputs import MAX_DIMENSIONS
 from inference_service.open_inference import (
     ALL_OUTPUTS,
     CLASSIFICATION,
@@ -88,6 +89,8 @@ def reading_of(message: bytes, *, streamed: bool) -> Reading:
     selector = selector_from(request.model_version, "model_version")
     check_parameters(request.parameters, "parameters")
     form, contents, span = tensor_of(request, message)
+    if len(request.outputs) > len(OUTPUTS):
+        raise InvalidInputError.of("outputs", f"got {len(request.outputs)}, expected at most {len(OUTPUTS)}")
     outputs = tuple(starmap(asked_output, enumerate(request.outputs))) or ALL_OUTPUTS
     check_once([output.name for output in outputs])
     is_raw = bool(request.raw_input_contents)
@@ -107,6 +110,8 @@ def tensor_of(request: pb.ModelInferRequest, message: bytes) -> tuple[TensorForm
         expected = " or ".join(DATATYPES)
         raise InvalidInputError.of("inputs[0].datatype", f"got {tensor.datatype[:80]!r}, expected {expected}")
     check_parameters(tensor.parameters, "inputs[0].parameters")
+    if len(tensor.shape) > MAX_DIMENSIONS:
+        raise InvalidInputError.of("inputs[0].shape", f"got {len(tensor.shape)} dimensions, expected 2 to 4")
     raw = request.raw_input_contents
     if raw:
         check_raw(len(raw), tensor.contents)

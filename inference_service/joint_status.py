@@ -110,8 +110,8 @@ class JointStatus:
         looks = 0
         while not self._stopping.wait(LOOK_SECONDS):
             try:
-                self._board.repeat()
                 self.look()
+                self._board.repeat()
                 if looks % STATISTICS_LOOKS == 0:
                     self._board.post_statistics()
             except Exception:

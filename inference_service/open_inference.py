@@ -100,9 +100,9 @@ def check_parameters(keys: Iterable[str], field: str) -> None:
     for key in keys:
         if key.startswith(SHARED_MEMORY):
             raise InvalidInputError.of(
-                f"{field}[{key}]", "this server reads no shared memory; send the tensor in raw_input_contents"
+                f"{field}[{key[:80]}]", "this server reads no shared memory; send the tensor in raw_input_contents"
             )
         if key.startswith(SEQUENCE):
             raise InvalidInputError.of(
-                f"{field}[{key}]", "models here keep nothing between requests; leave the sequence's parameters out"
+                f"{field}[{key[:80]}]", "models here keep nothing between requests; leave the sequence's parameters out"
             )

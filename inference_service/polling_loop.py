@@ -88,7 +88,14 @@ class PollingLoop:
                 for _ in range(OUTSTANDING):
                     request_call(state, route)
             state.due.add(self)  # the server does not stop before the last call of ours
-        threading.Thread(target=self._serve, args=(state,), name="polling", daemon=True).start()
+        threading.Thread(target=self._run, args=(state,), name="polling", daemon=True).start()
+
+    def _run(self, state: Any) -> None:  # noqa: ANN401
+        try:
+            self._serve(state)
+        except BaseException:
+            log.exception("nothing can be answered any more; ending the process, so that it is started again")
+            os._exit(1)
 
     def _serve(self, state: Any) -> None:  # noqa: ANN401
         poll, answering = state.completion_queue.poll, self._answering

@@ -25,11 +25,18 @@ class Frame(NamedTuple):
 
 
 class Recognition:
-    """Reads the messages of one protocol; belongs to one thread."""
+    """Reads the messages of one protocol. Safe to use from many threads: what is kept is replaced, never changed."""
 
     def __init__(self, protocol: Protocol) -> None:
         self._read = protocol.read
-        self._frames: dict[int, list[Frame]] = {}
+        self._frames: dict[int, tuple[Frame, ...]] = {}
+
+    def recognised(self, message: bytes) -> tuple[Reading, Contents] | None:
+        """What the message asks, and its numbers; None if it must be read."""
+        for before, after, start, end, reading in self._frames.get(len(message), ()):
+            if message.startswith(before) and message.endswith(after):
+                return reading, memoryview(message)[start:end]
+        return None
 
     def read(self, message: bytes) -> tuple[Reading, Contents]:
         """What the message asks, and its numbers.
@@ -37,9 +44,8 @@ class Recognition:
         Raises:
             InvalidInputError: as the protocol's `read`.
         """
-        for before, after, start, end, reading in self._frames.get(len(message), ()):
-            if message.startswith(before) and message.endswith(after):
-                return reading, memoryview(message)[start:end]
+        if recognised := self.recognised(message):
+            return recognised
         reading = self._read(message)
         contents = reading.contents
         if reading.span is not None:
@@ -50,8 +56,7 @@ class Recognition:
         if len(message) - (end - start) > MAX_FRAME_BYTES:
             return
         reading.contents = b""  # or the first message's numbers would be kept with it
-        frames = self._frames.setdefault(len(message), [])
-        frames.insert(0, Frame(message[:start], message[end:], start, end, reading))
-        del frames[MAX_FRAMES:]
+        frame = Frame(message[:start], message[end:], start, end, reading)
+        self._frames[len(message)] = (frame, *self._frames.get(len(message), ()))[:MAX_FRAMES]
         if len(self._frames) > MAX_LENGTHS:
-            del self._frames[next(iter(self._frames))]
+            self._frames.pop(next(iter(list(self._frames))), None)

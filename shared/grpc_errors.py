@@ -52,7 +52,8 @@ def packed(message: Message) -> AnyMessage:
 
 def clipped(text: str) -> str:
     """The text, or its beginning: statuses travel in headers, and a header that is too long loses the whole status."""
-    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]} …"
+    encoded = text.encode(errors="replace")
+    return text if len(encoded) <= MAX_TEXT else f"{encoded[:MAX_TEXT].decode(errors='ignore')} …"
 
 
 def status_of(error: WeightcastError) -> status_pb2.Status:
@@ -62,7 +63,7 @@ def status_of(error: WeightcastError) -> status_pb2.Status:
     if isinstance(error, InvalidInputError):
         violations = [
             error_details_pb2.BadRequest.FieldViolation(
-                field=violation.field, description=clipped(violation.description)
+                field=clipped(violation.field), description=clipped(violation.description)
             )
             for violation in error.violations[:MAX_VIOLATIONS]
         ]

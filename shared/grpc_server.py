@@ -25,6 +25,7 @@ from shared.whole_files import write_whole
 # The health service that is SERVING as long as the process runs; readiness is "", the server as a whole.
 LIVENESS = "liveness"
 READINESS = ""
+ENDING_SECONDS = 3.0  # for calls that were cancelled to come to an end
 log = structlog.get_logger()
 
 
@@ -98,10 +99,14 @@ class Server:
             write_whole(self._port_file, str(port))
         return port
 
-    def stop(self, grace_seconds: float) -> None:
-        """Says NOT_SERVING, refuses new calls, waits for the accepted ones, and then ends what is left."""
+    def stop(self, grace_seconds: float, give_up: Callable[[], None] = lambda: None) -> None:
+        """Says NOT_SERVING, refuses new calls, waits for the accepted ones, calls `give_up`, and ends what is left."""
         self.health.shut_down()
-        self._server.stop(grace_seconds).wait()
+        stopped = self._server.stop(grace_seconds)
+        if not stopped.wait(grace_seconds):
+            give_up()
+            if not stopped.wait(ENDING_SECONDS):
+                log.warning("calls that do not end are left behind")
 
 
 def wait_for_signal() -> None:

@@ -6,10 +6,12 @@ together from parts that were encoded before (protobuf.dev, "Encoding").
 
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import islice
 
 DELIMITED = 2  # the wire type of what says its length first
 EIGHT_BYTES, FOUR_BYTES = 8, 4  # what wire types 1 and 5 take
 LONGEST_VARINT = 10
+MOST_FIELDS = 64  # at one level; a message with more is read as any other is, not followed field by field
 CONTINUED = 0x80  # a byte of a number that another one follows
 
 
@@ -40,14 +42,15 @@ def only_field(message: bytes, number: int, within: tuple[int, int] | None = Non
     """Where the payload of the delimited field `number` begins and ends, if it occurs exactly once at this level.
 
     `within` is where the enclosing message begins and ends; without it, `message` is that. None if the field is not
-    there, is there more than once or in another form, or if the bytes are nothing that this can follow.
+    there, is there more than once or in another form, or if the bytes are more or other than this can follow.
     """
     try:
-        found = [
-            (kind, span) for field, kind, span in fields(message, *(within or (0, len(message)))) if field == number
-        ]
+        every = list(islice(fields(message, *(within or (0, len(message)))), MOST_FIELDS + 1))
     except ValueError:
         return None
+    if len(every) > MOST_FIELDS:
+        return None
+    found = [(kind, span) for field, kind, span in every if field == number]
     return found[0][1] if len(found) == 1 and found[0][0] == DELIMITED else None
 
 

@@ -11,6 +11,7 @@ from collections import Counter, deque
 from collections.abc import Sequence
 
 import numpy as np
+from google.protobuf.message import DecodeError
 
 from client.load.figures import Figures
 from client.load.lanes import Lane, Outcome
@@ -145,7 +146,7 @@ class Pacer:
             return
         try:
             version = self._method.version_of(outcome.answer, self._plan.rows)
-        except WrongAnswerError as error:
+        except (WrongAnswerError, DecodeError) as error:
             self._recorder.failed(latency, WRONG_ANSWER, str(error))
         else:
             self._recorder.answered(latency, version)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from types import SimpleNamespace
 from typing import Any, cast
 
 import grpc
@@ -25,6 +26,8 @@ from shared.grpc_server import LIVENESS, Server
 
 SECONDS = 20.0
 LARGEST = 2**20
+
+SERVED: Any = SimpleNamespace(multiply_adds=0)  # in place of a version
 
 
 class Words:
@@ -65,7 +68,7 @@ class Echo:
     def request(self, reading: Reading, contents: tuple[bytes, ...], arrived: float) -> Request:
         """The request."""
         self.taken += 1
-        return Request(reading, contents, None, 1, arrived)  # type: ignore[arg-type]  # nothing is served
+        return Request(reading, contents, SERVED, 1, arrived)
 
     def answers(self, requests: list[Request]) -> list[Answer | Exception]:
         """Each word, when it may go on."""
@@ -81,7 +84,7 @@ class Running:
     def __init__(self, polling: str) -> None:
         self.echo = Echo()
         pool = ThreadPoolExecutor(8)
-        answering = Answering(self.echo, pool, LARGEST)  # type: ignore[arg-type]  # of the same shape
+        answering = Answering(self.echo, pool, 5 * LARGEST)  # type: ignore[arg-type]  # of the same shape
         protocols = (
             Words("Say", streaming=False),
             Words("Talk", streaming=True),
@@ -227,6 +230,13 @@ def test_a_stream_that_goes_on_says_which_word_was_wrong(running: Running) -> No
 def test_a_stream_without_a_word_ends(running: Running) -> None:
     """With nothing."""
     assert list(running.talk(iter(()))) == []
+
+
+def test_a_stream_of_large_long_work_waits_instead_of_being_refused(running: Running) -> None:
+    """However many bytes it has: no more are read than may wait."""
+    words = [b"wait" + bytes(LARGEST // 2) for _ in range(30)]
+    threading.Timer(0.5, running.echo.may_go_on.set).start()
+    assert list(running.talk(iter(words))) == [b"re: " + word for word in words]
 
 
 def test_a_stream_that_is_not_read_is_not_read_from(running: Running) -> None:

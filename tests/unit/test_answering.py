@@ -1,15 +1,27 @@
 """What arrives together is answered together, long work elsewhere, and what waits for that is bounded."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from inference_service.answering import MOST_REQUESTS, Answering, Respond
+from inference_service.answering import (
+    LONGEST_WAIT_SECONDS,
+    MOST_REQUESTS,
+    OVERHEAD_BYTES,
+    QUICKLY_READ_BYTES,
+    Answering,
+    Respond,
+)
 from inference_service.classification import Request
 from inference_service.questions import Answer, Question, Reading
 from inference_service.recognition import Recognition
 from shared.errors import CapacityError, InvalidInputError, UnavailableError, WeightcastError
+
+SERVED: Any = SimpleNamespace(multiply_adds=0)  # in place of a version
 
 
 class Words:
@@ -45,7 +57,7 @@ class Echo:
         """The request."""
         if str(reading.question.selector).startswith("long"):
             self.may_go_on.wait(20)
-        return Request(reading, contents, None, 1, arrived)  # type: ignore[arg-type]  # nothing is served
+        return Request(reading, contents, SERVED, 1, arrived)
 
     def answers(self, requests: list[Request]) -> list[Answer | Exception]:
         """Each word."""
@@ -85,7 +97,7 @@ class Bench:
 
     def __init__(self, pool: ThreadPoolExecutor) -> None:
         self.echo, self.heard = Echo(), Heard()
-        self.answering = Answering(self.echo, pool, max_waiting_bytes=10)  # type: ignore[arg-type]  # of the same shape
+        self.answering = Answering(self.echo, pool, max_waiting_bytes=2 * OVERHEAD_BYTES + 10)  # type: ignore[arg-type]  # of the same shape
         self.recognition = Recognition(Words())
 
     def say(self, *words: str) -> None:
@@ -157,15 +169,17 @@ def test_what_waits_is_bounded_by_its_bytes(bench: Bench) -> None:
     refusal = bench.heard.replies["long3"]
     assert isinstance(refusal, CapacityError)
     assert refusal.reason == "SERVER_BUSY"
-    assert refusal.message == "requests of 10 bytes wait already, 10 may; try again later"
+    limit = 2 * OVERHEAD_BYTES + 10
+    assert refusal.message == f"requests of {limit} bytes wait already, {limit} may; try again later"
     bench.say("a")
     bench.answering.flush()
     assert bench.heard.replies["a"] == b"a"
     bench.echo.may_go_on.set()
     bench.heard.wait_for("long1", "long2")
-    bench.say("long-and-longer-than-ten-bytes")
-    bench.heard.wait_for("long-and-longer-than-ten-bytes")
-    assert bench.heard.replies["long-and-longer-than-ten-bytes"] == b"long-and-longer-than-ten-bytes"
+    longer = "long" + "x" * limit  # alone, it is taken all the same
+    bench.say(longer)
+    bench.heard.wait_for(longer)
+    assert bench.heard.replies[longer] == longer.encode()
 
 
 def test_after_the_end_long_work_is_refused(bench: Bench) -> None:
@@ -175,6 +189,35 @@ def test_after_the_end_long_work_is_refused(bench: Bench) -> None:
     refusal = bench.heard.replies["long"]
     assert isinstance(refusal, UnavailableError)
     assert refusal.reason == "SHUTTING_DOWN"
+
+
+def test_when_there_is_no_more_time_what_waits_is_refused(bench: Bench) -> None:
+    """Without being computed."""
+    bench.answering.give_up()
+    bench.say("long")
+    bench.heard.wait_for("long")
+    refusal = bench.heard.replies["long"]
+    assert isinstance(refusal, UnavailableError)
+    assert refusal.reason == "SHUTTING_DOWN"
+    assert not bench.echo.together
+
+
+def test_a_long_message_is_read_elsewhere(bench: Bench) -> None:
+    """Whoever sends many strange bytes keeps nobody waiting; once it is recognised it is quick."""
+    word = "x" * (QUICKLY_READ_BYTES + 1)
+    bench.say("a", word)
+    bench.answering.flush()
+    bench.heard.wait_for("a", word)
+    assert ["a"] in bench.echo.together
+    assert [word] in bench.echo.together
+
+
+def test_what_was_collected_does_not_wait_for_those_that_are_refused(bench: Bench) -> None:
+    """However many of them follow each other closely."""
+    bench.say("a")
+    time.sleep(2 * LONGEST_WAIT_SECONDS)
+    bench.say("wrong")
+    assert bench.heard.replies["a"] == b"a"
 
 
 def test_a_thread_of_ones_own_is_answered_too(bench: Bench) -> None:

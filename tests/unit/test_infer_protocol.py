@@ -191,3 +191,24 @@ def test_a_streams_refusal_carries_the_requests_id() -> None:
     response = pb.ModelStreamInferResponse.FromString(refusal or b"")
     assert (response.error_message, response.infer_response.id) == ("it was wrong", "r-9")
     assert InferProtocol().refusal("it was wrong", b"") is None
+
+
+def test_more_outputs_than_there_are_are_refused_by_their_number() -> None:
+    """Before each of them is looked at."""
+    outputs = [pb.ModelInferRequest.InferRequestedOutputTensor(name="scores")] * 5
+    message = pb.ModelInferRequest(
+        model_name="tiny",
+        inputs=[pb.ModelInferRequest.InferInputTensor(name="input", datatype="UINT8", shape=[1, 6])],
+        outputs=outputs,
+        raw_input_contents=[bytes(6)],
+    ).SerializeToString()
+    with pytest.raises(InvalidInputError, match="outputs: got 5, expected at most 3"):
+        InferProtocol().read(message)
+
+
+def test_a_long_key_is_named_by_its_beginning() -> None:
+    """A status travels in headers, and those have an end."""
+    message = pb.ModelInferRequest(model_name="tiny", parameters={"shared_memory_" + "x" * 20_000: pb.InferParameter()})
+    with pytest.raises(InvalidInputError) as raised:
+        InferProtocol().read(message.SerializeToString())
+    assert len(raised.value.violations[0].field) < 100

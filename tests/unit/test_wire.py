@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.pb.inference import open_inference_service_pb2 as pb
-from shared.wire import delimited, only_field, varint
+from shared.wire import MOST_FIELDS, delimited, only_field, varint
 
 RAW, INPUTS, CONTENTS, FP32 = 7, 5, 5, 6
 INT64 = st.integers(-(2**63), 2**63 - 1)
@@ -123,3 +123,10 @@ def test_other_kinds_of_fields_are_stepped_over() -> None:
     before: Sequence[bytes] = (b"\x08\x96\x01", b"\x15abcd", b"\x19abcdefgh", delimited(4, delimited(RAW, b"inner")))
     message = b"".join(before) + delimited(RAW, b"outer") + b"\x40\x00"
     assert message[slice(*(only_field(message, RAW) or (0, 0)))] == b"outer"
+
+
+def test_a_message_of_very_many_fields_is_not_followed() -> None:
+    """Each costs a step, and a client may send millions of them."""
+    one = delimited(4, b"x")
+    for unknown, found in ((MOST_FIELDS - 1, (2, 3)), (MOST_FIELDS, None)):
+        assert only_field(one + b"\x08\x01" * unknown, 4) == found
