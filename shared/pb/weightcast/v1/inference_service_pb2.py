@@ -22,46 +22,54 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from shared.pb.weightcast.v1 import model_pb2 as weightcast_dot_v1_dot_model__pb2
 from shared.pb.weightcast.v1 import network_pb2 as weightcast_dot_v1_dot_network__pb2
 from shared.pb.weightcast.v1 import tensor_pb2 as weightcast_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%weightcast/v1/inference_service.proto\x12\rweightcast.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bweightcast/v1/network.proto\x1a\x1aweightcast/v1/tensor.proto\"\xe0\x01\n\x0f\x43lassifyRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\x07version\x18\x02 \x01(\x03H\x00\x12\x0f\n\x05\x61lias\x18\x03 \x01(\tH\x00\x12\'\n\x06tensor\x18\x04 \x01(\x0b\x32\x15.weightcast.v1.TensorH\x01\x12.\n\x06images\x18\x05 \x01(\x0b\x32\x1c.weightcast.v1.EncodedImagesH\x01\x12\r\n\x05top_k\x18\x06 \x01(\x05\x12\x1d\n\x15include_probabilities\x18\x07 \x01(\x08\x42\n\n\x08selectorB\x07\n\x05input\"\x1e\n\rEncodedImages\x12\r\n\x05\x66iles\x18\x01 \x03(\x0c\":\n\x08ServedBy\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\"\xb4\x01\n\x10\x43lassifyResponse\x12\x11\n\tclass_ids\x18\x01 \x03(\x07\x12\x0e\n\x06scores\x18\x02 \x03(\x02\x12\r\n\x05top_k\x18\x03 \x01(\x05\x12\x14\n\x0c\x63lass_labels\x18\x04 \x03(\t\x12,\n\rprobabilities\x18\x05 \x01(\x0b\x32\x15.weightcast.v1.Tensor\x12*\n\tserved_by\x18\x06 \x01(\x0b\x32\x17.weightcast.v1.ServedBy\"H\n\x15\x43lassifyStreamRequest\x12/\n\x07request\x18\x01 \x01(\x0b\x32\x1e.weightcast.v1.ClassifyRequest\"K\n\x16\x43lassifyStreamResponse\x12\x31\n\x08response\x18\x01 \x01(\x0b\x32\x1f.weightcast.v1.ClassifyResponse\"&\n\x15GetModelStatusRequest\x12\r\n\x05model\x18\x01 \x01(\t\"D\n\x16GetModelStatusResponse\x12*\n\x06status\x18\x01 \x01(\x0b\x32\x1a.weightcast.v1.ModelStatus\"\x91\x01\n\rLoadedVersion\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x30\n\x0cpublish_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tload_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa1\x01\n\x0bLoadFailure\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x30\n\x0c\x61ttempt_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nretry_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xca\x03\n\x0bModelStatus\x12\r\n\x05model\x18\x01 \x01(\t\x12/\n\x05state\x18\x02 \x01(\x0e\x32 .weightcast.v1.ModelStatus.State\x12*\n\x04live\x18\x03 \x01(\x0b\x32\x1c.weightcast.v1.LoadedVersion\x12,\n\x06pinned\x18\x04 \x03(\x0b\x32\x1c.weightcast.v1.LoadedVersion\x12+\n\x07\x66\x61ilure\x18\x05 \x01(\x0b\x32\x1a.weightcast.v1.LoadFailure\x12\x33\n\rpreprocessing\x18\x06 \x01(\x0b\x32\x1c.weightcast.v1.Preprocessing\x12\x14\n\x0c\x63lass_labels\x18\x07 \x03(\t\x12\x16\n\x0emax_batch_rows\x18\x08 \x01(\x05\x12\x17\n\x0fstore_reachable\x18\t \x01(\x08\x12\x32\n\x0ereconcile_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"D\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x13\n\x0fSTATE_NOT_READY\x10\x01\x12\x0f\n\x0bSTATE_READY\x10\x02\"\x19\n\x17ListServedModelsRequest\"F\n\x18ListServedModelsResponse\x12*\n\x06models\x18\x01 \x03(\x0b\x32\x1a.weightcast.v1.ModelStatus2\x86\x03\n\x10InferenceService\x12K\n\x08\x43lassify\x12\x1e.weightcast.v1.ClassifyRequest\x1a\x1f.weightcast.v1.ClassifyResponse\x12\x61\n\x0e\x43lassifyStream\x12$.weightcast.v1.ClassifyStreamRequest\x1a%.weightcast.v1.ClassifyStreamResponse(\x01\x30\x01\x12]\n\x0eGetModelStatus\x12$.weightcast.v1.GetModelStatusRequest\x1a%.weightcast.v1.GetModelStatusResponse\x12\x63\n\x10ListServedModels\x12&.weightcast.v1.ListServedModelsRequest\x1a\'.weightcast.v1.ListServedModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%weightcast/v1/inference_service.proto\x12\rweightcast.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19weightcast/v1/model.proto\x1a\x1bweightcast/v1/network.proto\x1a\x1aweightcast/v1/tensor.proto\"\xe0\x01\n\x0f\x43lassifyRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\x07version\x18\x02 \x01(\x03H\x00\x12\x0f\n\x05\x61lias\x18\x03 \x01(\tH\x00\x12\'\n\x06tensor\x18\x04 \x01(\x0b\x32\x15.weightcast.v1.TensorH\x01\x12.\n\x06images\x18\x05 \x01(\x0b\x32\x1c.weightcast.v1.EncodedImagesH\x01\x12\r\n\x05top_k\x18\x06 \x01(\x05\x12\x1d\n\x15include_probabilities\x18\x07 \x01(\x08\x42\n\n\x08selectorB\x07\n\x05input\"\x1e\n\rEncodedImages\x12\r\n\x05\x66iles\x18\x01 \x03(\x0c\":\n\x08ServedBy\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\"\xb4\x01\n\x10\x43lassifyResponse\x12\x11\n\tclass_ids\x18\x01 \x03(\x07\x12\x0e\n\x06scores\x18\x02 \x03(\x02\x12\r\n\x05top_k\x18\x03 \x01(\x05\x12\x14\n\x0c\x63lass_labels\x18\x04 \x03(\t\x12,\n\rprobabilities\x18\x05 \x01(\x0b\x32\x15.weightcast.v1.Tensor\x12*\n\tserved_by\x18\x06 \x01(\x0b\x32\x17.weightcast.v1.ServedBy\"H\n\x15\x43lassifyStreamRequest\x12/\n\x07request\x18\x01 \x01(\x0b\x32\x1e.weightcast.v1.ClassifyRequest\"K\n\x16\x43lassifyStreamResponse\x12\x31\n\x08response\x18\x01 \x01(\x0b\x32\x1f.weightcast.v1.ClassifyResponse\"&\n\x15GetModelStatusRequest\x12\r\n\x05model\x18\x01 \x01(\t\"D\n\x16GetModelStatusResponse\x12*\n\x06status\x18\x01 \x01(\x0b\x32\x1a.weightcast.v1.ModelStatus\"\x91\x01\n\rLoadedVersion\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x30\n\x0cpublish_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tload_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa1\x01\n\x0bLoadFailure\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x30\n\x0c\x61ttempt_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nretry_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"f\n\x0eRolloutFigures\x12\x10\n\x08requests\x18\x01 \x01(\x03\x12\x0c\n\x04rows\x18\x02 \x01(\x03\x12\x34\n\x11mean_compute_time\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x86\x03\n\rRolloutStatus\x12,\n\x07rollout\x18\x01 \x01(\x0b\x32\x1b.weightcast.v1.ModelRollout\x12\x31\n\x05state\x18\x02 \x01(\x0e\x32\".weightcast.v1.RolloutStatus.State\x12+\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x1a.weightcast.v1.LoadFailure\x12+\n\x04live\x18\x04 \x01(\x0b\x32\x1d.weightcast.v1.RolloutFigures\x12\x30\n\tcandidate\x18\x05 \x01(\x0b\x32\x1d.weightcast.v1.RolloutFigures\x12\x15\n\rcompared_rows\x18\x06 \x01(\x03\x12\x13\n\x0b\x61greed_rows\x18\x07 \x01(\x03\x12\x18\n\x10\x64ropped_requests\x18\x08 \x01(\x03\"B\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTATE_ACTIVE\x10\x01\x12\x10\n\x0cSTATE_FAILED\x10\x02\"\xf2\x04\n\x0bModelStatus\x12\r\n\x05model\x18\x01 \x01(\t\x12/\n\x05state\x18\x02 \x01(\x0e\x32 .weightcast.v1.ModelStatus.State\x12*\n\x04live\x18\x03 \x01(\x0b\x32\x1c.weightcast.v1.LoadedVersion\x12,\n\x06pinned\x18\x04 \x03(\x0b\x32\x1c.weightcast.v1.LoadedVersion\x12+\n\x07\x66\x61ilure\x18\x05 \x01(\x0b\x32\x1a.weightcast.v1.LoadFailure\x12\x33\n\rpreprocessing\x18\x06 \x01(\x0b\x32\x1c.weightcast.v1.Preprocessing\x12\x14\n\x0c\x63lass_labels\x18\x07 \x03(\t\x12\x16\n\x0emax_batch_rows\x18\x08 \x01(\x05\x12\x17\n\x0fstore_reachable\x18\t \x01(\x08\x12\x32\n\x0ereconcile_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0fstore_lost_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08restored\x18\x0c \x01(\x08\x12-\n\x07rollout\x18\r \x01(\x0b\x32\x1c.weightcast.v1.RolloutStatus\x12\x19\n\x11max_message_bytes\x18\x0e \x01(\x03\x12\x15\n\rmax_in_flight\x18\x0f \x01(\x05\"D\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x13\n\x0fSTATE_NOT_READY\x10\x01\x12\x0f\n\x0bSTATE_READY\x10\x02\"\x19\n\x17ListServedModelsRequest\"F\n\x18ListServedModelsResponse\x12*\n\x06models\x18\x01 \x03(\x0b\x32\x1a.weightcast.v1.ModelStatus2\x86\x03\n\x10InferenceService\x12K\n\x08\x43lassify\x12\x1e.weightcast.v1.ClassifyRequest\x1a\x1f.weightcast.v1.ClassifyResponse\x12\x61\n\x0e\x43lassifyStream\x12$.weightcast.v1.ClassifyStreamRequest\x1a%.weightcast.v1.ClassifyStreamResponse(\x01\x30\x01\x12]\n\x0eGetModelStatus\x12$.weightcast.v1.GetModelStatusRequest\x1a%.weightcast.v1.GetModelStatusResponse\x12\x63\n\x10ListServedModels\x12&.weightcast.v1.ListServedModelsRequest\x1a\'.weightcast.v1.ListServedModelsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'weightcast.v1.inference_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CLASSIFYREQUEST']._serialized_start=147
-  _globals['_CLASSIFYREQUEST']._serialized_end=371
-  _globals['_ENCODEDIMAGES']._serialized_start=373
-  _globals['_ENCODEDIMAGES']._serialized_end=403
-  _globals['_SERVEDBY']._serialized_start=405
-  _globals['_SERVEDBY']._serialized_end=463
-  _globals['_CLASSIFYRESPONSE']._serialized_start=466
-  _globals['_CLASSIFYRESPONSE']._serialized_end=646
-  _globals['_CLASSIFYSTREAMREQUEST']._serialized_start=648
-  _globals['_CLASSIFYSTREAMREQUEST']._serialized_end=720
-  _globals['_CLASSIFYSTREAMRESPONSE']._serialized_start=722
-  _globals['_CLASSIFYSTREAMRESPONSE']._serialized_end=797
-  _globals['_GETMODELSTATUSREQUEST']._serialized_start=799
-  _globals['_GETMODELSTATUSREQUEST']._serialized_end=837
-  _globals['_GETMODELSTATUSRESPONSE']._serialized_start=839
-  _globals['_GETMODELSTATUSRESPONSE']._serialized_end=907
-  _globals['_LOADEDVERSION']._serialized_start=910
-  _globals['_LOADEDVERSION']._serialized_end=1055
-  _globals['_LOADFAILURE']._serialized_start=1058
-  _globals['_LOADFAILURE']._serialized_end=1219
-  _globals['_MODELSTATUS']._serialized_start=1222
-  _globals['_MODELSTATUS']._serialized_end=1680
-  _globals['_MODELSTATUS_STATE']._serialized_start=1612
-  _globals['_MODELSTATUS_STATE']._serialized_end=1680
-  _globals['_LISTSERVEDMODELSREQUEST']._serialized_start=1682
-  _globals['_LISTSERVEDMODELSREQUEST']._serialized_end=1707
-  _globals['_LISTSERVEDMODELSRESPONSE']._serialized_start=1709
-  _globals['_LISTSERVEDMODELSRESPONSE']._serialized_end=1779
-  _globals['_INFERENCESERVICE']._serialized_start=1782
-  _globals['_INFERENCESERVICE']._serialized_end=2172
+  _globals['_CLASSIFYREQUEST']._serialized_start=206
+  _globals['_CLASSIFYREQUEST']._serialized_end=430
+  _globals['_ENCODEDIMAGES']._serialized_start=432
+  _globals['_ENCODEDIMAGES']._serialized_end=462
+  _globals['_SERVEDBY']._serialized_start=464
+  _globals['_SERVEDBY']._serialized_end=522
+  _globals['_CLASSIFYRESPONSE']._serialized_start=525
+  _globals['_CLASSIFYRESPONSE']._serialized_end=705
+  _globals['_CLASSIFYSTREAMREQUEST']._serialized_start=707
+  _globals['_CLASSIFYSTREAMREQUEST']._serialized_end=779
+  _globals['_CLASSIFYSTREAMRESPONSE']._serialized_start=781
+  _globals['_CLASSIFYSTREAMRESPONSE']._serialized_end=856
+  _globals['_GETMODELSTATUSREQUEST']._serialized_start=858
+  _globals['_GETMODELSTATUSREQUEST']._serialized_end=896
+  _globals['_GETMODELSTATUSRESPONSE']._serialized_start=898
+  _globals['_GETMODELSTATUSRESPONSE']._serialized_end=966
+  _globals['_LOADEDVERSION']._serialized_start=969
+  _globals['_LOADEDVERSION']._serialized_end=1114
+  _globals['_LOADFAILURE']._serialized_start=1117
+  _globals['_LOADFAILURE']._serialized_end=1278
+  _globals['_ROLLOUTFIGURES']._serialized_start=1280
+  _globals['_ROLLOUTFIGURES']._serialized_end=1382
+  _globals['_ROLLOUTSTATUS']._serialized_start=1385
+  _globals['_ROLLOUTSTATUS']._serialized_end=1775
+  _globals['_ROLLOUTSTATUS_STATE']._serialized_start=1709
+  _globals['_ROLLOUTSTATUS_STATE']._serialized_end=1775
+  _globals['_MODELSTATUS']._serialized_start=1778
+  _globals['_MODELSTATUS']._serialized_end=2404
+  _globals['_MODELSTATUS_STATE']._serialized_start=2336
+  _globals['_MODELSTATUS_STATE']._serialized_end=2404
+  _globals['_LISTSERVEDMODELSREQUEST']._serialized_start=2406
+  _globals['_LISTSERVEDMODELSREQUEST']._serialized_end=2431
+  _globals['_LISTSERVEDMODELSRESPONSE']._serialized_start=2433
+  _globals['_LISTSERVEDMODELSRESPONSE']._serialized_end=2503
+  _globals['_INFERENCESERVICE']._serialized_start=2506
+  _globals['_INFERENCESERVICE']._serialized_end=2896
 # @@protoc_insertion_point(module_scope)

@@ -5,10 +5,12 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from shared.pb.weightcast.v1 import model_pb2 as _model_pb2
 from shared.pb.weightcast.v1 import network_pb2 as _network_pb2
 from shared.pb.weightcast.v1 import tensor_pb2 as _tensor_pb2
 import builtins as _builtins
@@ -362,6 +364,119 @@ class LoadFailure(_message.Message):
 Global___LoadFailure: _TypeAlias = LoadFailure  # noqa: Y015
 
 @_typing.final
+class RolloutFigures(_message.Message):
+    """What one version of a rollout has computed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    MEAN_COMPUTE_TIME_FIELD_NUMBER: _builtins.int
+    requests: _builtins.int
+    """Requests: answered, or computed for comparison."""
+    rows: _builtins.int
+    """Rows in those."""
+    @_builtins.property
+    def mean_compute_time(self) -> _duration_pb2.Duration:
+        """The mean time of a request's computation; requests that were computed together share one."""
+
+    def __init__(
+        self,
+        *,
+        requests: _builtins.int = ...,
+        rows: _builtins.int = ...,
+        mean_compute_time: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["mean_compute_time", b"mean_compute_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mean_compute_time", b"mean_compute_time", "requests", b"requests", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RolloutFigures: _TypeAlias = RolloutFigures  # noqa: Y015
+
+@_typing.final
+class RolloutStatus(_message.Message):
+    """A rollout as this server carries it out, with what all its processes counted since they started."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _State:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[RolloutStatus._State.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        STATE_UNSPECIFIED: RolloutStatus._State.ValueType  # 0
+        """Not set; never returned."""
+        STATE_ACTIVE: RolloutStatus._State.ValueType  # 1
+        """The candidate is tried on its share of the requests."""
+        STATE_FAILED: RolloutStatus._State.ValueType  # 2
+        """The candidate could not be loaded: the live version answers everything; `failure` says why."""
+
+    class State(_State, metaclass=_StateEnumTypeWrapper):
+        """Whether the candidate is tried."""
+
+    STATE_UNSPECIFIED: RolloutStatus.State.ValueType  # 0
+    """Not set; never returned."""
+    STATE_ACTIVE: RolloutStatus.State.ValueType  # 1
+    """The candidate is tried on its share of the requests."""
+    STATE_FAILED: RolloutStatus.State.ValueType  # 2
+    """The candidate could not be loaded: the live version answers everything; `failure` says why."""
+
+    ROLLOUT_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    LIVE_FIELD_NUMBER: _builtins.int
+    CANDIDATE_FIELD_NUMBER: _builtins.int
+    COMPARED_ROWS_FIELD_NUMBER: _builtins.int
+    AGREED_ROWS_FIELD_NUMBER: _builtins.int
+    DROPPED_REQUESTS_FIELD_NUMBER: _builtins.int
+    state: Global___RolloutStatus.State.ValueType
+    """Whether the candidate is tried."""
+    compared_rows: _builtins.int
+    """Rows of the share that both have classified."""
+    agreed_rows: _builtins.int
+    """Of those, the rows for which both chose the same class."""
+    dropped_requests: _builtins.int
+    """Requests of the share that were not compared, because comparing would have kept others waiting."""
+    @_builtins.property
+    def rollout(self) -> _model_pb2.ModelRollout:
+        """The rollout."""
+
+    @_builtins.property
+    def failure(self) -> Global___LoadFailure:
+        """Why not."""
+
+    @_builtins.property
+    def live(self) -> Global___RolloutFigures:
+        """The live version, whichever it was, on all requests that named no version."""
+
+    @_builtins.property
+    def candidate(self) -> Global___RolloutFigures:
+        """The candidate, on the share."""
+
+    def __init__(
+        self,
+        *,
+        rollout: _model_pb2.ModelRollout | None = ...,
+        state: Global___RolloutStatus.State.ValueType = ...,
+        failure: Global___LoadFailure | None = ...,
+        live: Global___RolloutFigures | None = ...,
+        candidate: Global___RolloutFigures | None = ...,
+        compared_rows: _builtins.int = ...,
+        agreed_rows: _builtins.int = ...,
+        dropped_requests: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["candidate", b"candidate", "failure", b"failure", "live", b"live", "rollout", b"rollout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreed_rows", b"agreed_rows", "candidate", b"candidate", "compared_rows", b"compared_rows", "dropped_requests", b"dropped_requests", "failure", b"failure", "live", b"live", "rollout", b"rollout", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RolloutStatus: _TypeAlias = RolloutStatus  # noqa: Y015
+
+@_typing.final
 class ModelStatus(_message.Message):
     """What a server serves for one model."""
 
@@ -400,6 +515,11 @@ class ModelStatus(_message.Message):
     MAX_BATCH_ROWS_FIELD_NUMBER: _builtins.int
     STORE_REACHABLE_FIELD_NUMBER: _builtins.int
     RECONCILE_TIME_FIELD_NUMBER: _builtins.int
+    STORE_LOST_TIME_FIELD_NUMBER: _builtins.int
+    RESTORED_FIELD_NUMBER: _builtins.int
+    ROLLOUT_FIELD_NUMBER: _builtins.int
+    MAX_MESSAGE_BYTES_FIELD_NUMBER: _builtins.int
+    MAX_IN_FLIGHT_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model's name."""
     state: Global___ModelStatus.State.ValueType
@@ -408,6 +528,12 @@ class ModelStatus(_message.Message):
     """The most rows one request may have."""
     store_reachable: _builtins.bool
     """Whether the store answered when it was last asked."""
+    restored: _builtins.bool
+    """Whether the live version was read from this server's disk and has not been compared with the store since."""
+    max_message_bytes: _builtins.int
+    """The largest request, in bytes."""
+    max_in_flight: _builtins.int
+    """The most requests that one process of this server has in work; more are refused with RESOURCE_EXHAUSTED."""
     @_builtins.property
     def live(self) -> Global___LoadedVersion:
         """The version that answers requests that name none. Unset while not ready."""
@@ -432,6 +558,14 @@ class ModelStatus(_message.Message):
     def reconcile_time(self) -> _timestamp_pb2.Timestamp:
         """When this server last compared itself with the store."""
 
+    @_builtins.property
+    def store_lost_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when the store has not answered. After a start without it: when what is served was last compared with it."""
+
+    @_builtins.property
+    def rollout(self) -> Global___RolloutStatus:
+        """The rollout, if there is one."""
+
     def __init__(
         self,
         *,
@@ -445,10 +579,15 @@ class ModelStatus(_message.Message):
         max_batch_rows: _builtins.int = ...,
         store_reachable: _builtins.bool = ...,
         reconcile_time: _timestamp_pb2.Timestamp | None = ...,
+        store_lost_time: _timestamp_pb2.Timestamp | None = ...,
+        restored: _builtins.bool = ...,
+        rollout: Global___RolloutStatus | None = ...,
+        max_message_bytes: _builtins.int = ...,
+        max_in_flight: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "live", b"live", "preprocessing", b"preprocessing", "reconcile_time", b"reconcile_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "live", b"live", "preprocessing", b"preprocessing", "reconcile_time", b"reconcile_time", "rollout", b"rollout", "store_lost_time", b"store_lost_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["class_labels", b"class_labels", "failure", b"failure", "live", b"live", "max_batch_rows", b"max_batch_rows", "model", b"model", "pinned", b"pinned", "preprocessing", b"preprocessing", "reconcile_time", b"reconcile_time", "state", b"state", "store_reachable", b"store_reachable"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["class_labels", b"class_labels", "failure", b"failure", "live", b"live", "max_batch_rows", b"max_batch_rows", "max_in_flight", b"max_in_flight", "max_message_bytes", b"max_message_bytes", "model", b"model", "pinned", b"pinned", "preprocessing", b"preprocessing", "reconcile_time", b"reconcile_time", "restored", b"restored", "rollout", b"rollout", "state", b"state", "store_lost_time", b"store_lost_time", "store_reachable", b"store_reachable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

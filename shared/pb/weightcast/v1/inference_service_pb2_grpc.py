@@ -27,6 +27,9 @@ if _version_not_supported:
 
 class InferenceServiceStub:
     """Batched classification by the newest snapshot of each model.
+
+    Metadata that a call may carry: `weightcast-routing-key`, by which a rollout decides whether it tries its candidate on the
+    call, always the same way for the same key; `x-request-id`, which stands in the log where the call does.
     """
 
     def __init__(self, channel):
@@ -59,6 +62,9 @@ class InferenceServiceStub:
 
 class InferenceServiceServicer:
     """Batched classification by the newest snapshot of each model.
+
+    Metadata that a call may carry: `weightcast-routing-key`, by which a rollout decides whether it tries its candidate on the
+    call, always the same way for the same key; `x-request-id`, which stands in the log where the call does.
     """
 
     def Classify(self, request, context):
@@ -123,6 +129,9 @@ def add_InferenceServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class InferenceService:
     """Batched classification by the newest snapshot of each model.
+
+    Metadata that a call may carry: `weightcast-routing-key`, by which a rollout decides whether it tries its candidate on the
+    call, always the same way for the same key; `x-request-id`, which stands in the log where the call does.
     """
 
     @staticmethod

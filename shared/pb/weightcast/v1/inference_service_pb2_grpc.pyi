@@ -27,7 +27,11 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class InferenceServiceStub:
-    """Batched classification by the newest snapshot of each model."""
+    """Batched classification by the newest snapshot of each model.
+
+    Metadata that a call may carry: `weightcast-routing-key`, by which a rollout decides whether it tries its candidate on the
+    call, always the same way for the same key; `x-request-id`, which stands in the log where the call does.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -46,7 +50,11 @@ class InferenceServiceStub:
 
 @_typing.type_check_only
 class InferenceServiceAsyncStub(InferenceServiceStub):
-    """Batched classification by the newest snapshot of each model."""
+    """Batched classification by the newest snapshot of each model.
+
+    Metadata that a call may carry: `weightcast-routing-key`, by which a rollout decides whether it tries its candidate on the
+    call, always the same way for the same key; `x-request-id`, which stands in the log where the call does.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Classify: _aio.UnaryUnaryMultiCallable[_inference_service_pb2.ClassifyRequest, _inference_service_pb2.ClassifyResponse]  # type: ignore[assignment]
@@ -61,7 +69,11 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     """Lists the models this server knows of, ready or not."""
 
 class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Batched classification by the newest snapshot of each model."""
+    """Batched classification by the newest snapshot of each model.
+
+    Metadata that a call may carry: `weightcast-routing-key`, by which a rollout decides whether it tries its candidate on the
+    call, always the same way for the same key; `x-request-id`, which stands in the log where the call does.
+    """
 
     @_abc_1.abstractmethod
     def Classify(

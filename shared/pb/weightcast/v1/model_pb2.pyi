@@ -492,6 +492,86 @@ class LiveChange(_message.Message):
 Global___LiveChange: _TypeAlias = LiveChange  # noqa: Y015
 
 @_typing.final
+class ModelRollout(_message.Message):
+    """A version that is tried on a share of the requests before it goes live. Which requests are in the share is decided by
+    their routing key, the metadata `weightcast-routing-key`: a key that is in a share stays in every larger one. Requests
+    without a key are spread evenly. Requests that name a version or another alias than "live" are in no rollout.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Mode:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _ModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[ModelRollout._Mode.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        MODE_UNSPECIFIED: ModelRollout._Mode.ValueType  # 0
+        """Not set; never returned."""
+        MODE_CANARY: ModelRollout._Mode.ValueType  # 1
+        """The candidate answers them; what the live version would have said is computed for comparison."""
+        MODE_SHADOW: ModelRollout._Mode.ValueType  # 2
+        """The live version answers them; what the candidate would have said is computed for comparison, and no client sees it."""
+
+    class Mode(_Mode, metaclass=_ModeEnumTypeWrapper):
+        """What becomes of the share's requests."""
+
+    MODE_UNSPECIFIED: ModelRollout.Mode.ValueType  # 0
+    """Not set; never returned."""
+    MODE_CANARY: ModelRollout.Mode.ValueType  # 1
+    """The candidate answers them; what the live version would have said is computed for comparison."""
+    MODE_SHADOW: ModelRollout.Mode.ValueType  # 2
+    """The live version answers them; what the candidate would have said is computed for comparison, and no client sees it."""
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    PERCENT_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """The candidate: the version that is tried."""
+    mode: Global___ModelRollout.Mode.ValueType
+    """What becomes of the share's requests."""
+    percent: _builtins.float
+    """The share, 0 to 100."""
+    etag: _builtins.str
+    """Changes with every change of the rollout; give it back to change the rollout only if nobody else did."""
+    actor: _builtins.str
+    """Who set it."""
+    reason: _builtins.str
+    """Why."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When this version's rollout began."""
+
+    @_builtins.property
+    def update_time(self) -> _timestamp_pb2.Timestamp:
+        """When its mode or share was last set."""
+
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        mode: Global___ModelRollout.Mode.ValueType = ...,
+        percent: _builtins.float = ...,
+        etag: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        update_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "create_time", b"create_time", "etag", b"etag", "mode", b"mode", "percent", b"percent", "reason", b"reason", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelRollout: _TypeAlias = ModelRollout  # noqa: Y015
+
+@_typing.final
 class Model(_message.Message):
     """A named line of versions."""
 
@@ -504,6 +584,7 @@ class Model(_message.Message):
     ALIASES_FIELD_NUMBER: _builtins.int
     PREVIOUS_VERSION_FIELD_NUMBER: _builtins.int
     HOLD_FIELD_NUMBER: _builtins.int
+    ROLLOUT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The model's name."""
     latest_version: _builtins.int
@@ -522,6 +603,10 @@ class Model(_message.Message):
     def hold(self) -> Global___ModelHold:
         """Why new versions do not go live by themselves. Unset where they do."""
 
+    @_builtins.property
+    def rollout(self) -> Global___ModelRollout:
+        """The version that is tried on a share of the requests. Unset while none is."""
+
     def __init__(
         self,
         *,
@@ -532,10 +617,11 @@ class Model(_message.Message):
         aliases: _abc.Iterable[Global___ModelAlias] | None = ...,
         previous_version: _builtins.int = ...,
         hold: Global___ModelHold | None = ...,
+        rollout: Global___ModelRollout | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["hold", b"hold"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["hold", b"hold", "rollout", b"rollout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "hold", b"hold", "latest_version", b"latest_version", "live_version", b"live_version", "name", b"name", "previous_version", b"previous_version", "version_count", b"version_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "hold", b"hold", "latest_version", b"latest_version", "live_version", b"live_version", "name", b"name", "previous_version", b"previous_version", "rollout", b"rollout", "version_count", b"version_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

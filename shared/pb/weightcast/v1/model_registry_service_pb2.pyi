@@ -504,6 +504,128 @@ class SetModelHoldResponse(_message.Message):
 Global___SetModelHoldResponse: _TypeAlias = SetModelHoldResponse  # noqa: Y015
 
 @_typing.final
+class SetModelRolloutRequest(_message.Message):
+    """The rollout to begin or to change."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    PERCENT_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """The model's name. Required."""
+    version: _builtins.int
+    """The candidate's number. Required."""
+    mode: _model_pb2.ModelRollout.Mode.ValueType
+    """What becomes of the share's requests. Required."""
+    percent: _builtins.float
+    """The share, 0 to 100: more than 0."""
+    etag: _builtins.str
+    """The etag last read for the rollout, or "0" if there was none: the call is ABORTED when it has changed since. Empty
+    means whatever it is.
+    """
+    actor: _builtins.str
+    """Who asks: at most 64 characters. Nobody checks it."""
+    reason: _builtins.str
+    """Why: at most 500 characters."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        version: _builtins.int = ...,
+        mode: _model_pb2.ModelRollout.Mode.ValueType = ...,
+        percent: _builtins.float = ...,
+        etag: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "etag", b"etag", "mode", b"mode", "model", b"model", "percent", b"percent", "reason", b"reason", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetModelRolloutRequest: _TypeAlias = SetModelRolloutRequest  # noqa: Y015
+
+@_typing.final
+class SetModelRolloutResponse(_message.Message):
+    """The model after the change."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def model(self) -> _model_pb2.Model:
+        """The model."""
+
+    def __init__(
+        self,
+        *,
+        model: _model_pb2.Model | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetModelRolloutResponse: _TypeAlias = SetModelRolloutResponse  # noqa: Y015
+
+@_typing.final
+class EndModelRolloutRequest(_message.Message):
+    """The rollout to end."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """The model's name. Required."""
+    etag: _builtins.str
+    """The etag last read for the rollout: the call is ABORTED when it has changed since. Empty means whatever it is."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        etag: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndModelRolloutRequest: _TypeAlias = EndModelRolloutRequest  # noqa: Y015
+
+@_typing.final
+class EndModelRolloutResponse(_message.Message):
+    """The model after the change."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def model(self) -> _model_pb2.Model:
+        """The model."""
+
+    def __init__(
+        self,
+        *,
+        model: _model_pb2.Model | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndModelRolloutResponse: _TypeAlias = EndModelRolloutResponse  # noqa: Y015
+
+@_typing.final
 class SetModelAliasRequest(_message.Message):
     """The alias to point."""
 

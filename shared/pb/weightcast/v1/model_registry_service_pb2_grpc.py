@@ -70,6 +70,16 @@ class ModelRegistryServiceStub:
                 request_serializer=weightcast_dot_v1_dot_model__registry__service__pb2.SetModelHoldRequest.SerializeToString,
                 response_deserializer=weightcast_dot_v1_dot_model__registry__service__pb2.SetModelHoldResponse.FromString,
                 _registered_method=True)
+        self.SetModelRollout = channel.unary_unary(
+                '/weightcast.v1.ModelRegistryService/SetModelRollout',
+                request_serializer=weightcast_dot_v1_dot_model__registry__service__pb2.SetModelRolloutRequest.SerializeToString,
+                response_deserializer=weightcast_dot_v1_dot_model__registry__service__pb2.SetModelRolloutResponse.FromString,
+                _registered_method=True)
+        self.EndModelRollout = channel.unary_unary(
+                '/weightcast.v1.ModelRegistryService/EndModelRollout',
+                request_serializer=weightcast_dot_v1_dot_model__registry__service__pb2.EndModelRolloutRequest.SerializeToString,
+                response_deserializer=weightcast_dot_v1_dot_model__registry__service__pb2.EndModelRolloutResponse.FromString,
+                _registered_method=True)
         self.SetModelAlias = channel.unary_unary(
                 '/weightcast.v1.ModelRegistryService/SetModelAlias',
                 request_serializer=weightcast_dot_v1_dot_model__registry__service__pb2.SetModelAliasRequest.SerializeToString,
@@ -156,6 +166,22 @@ class ModelRegistryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetModelRollout(self, request, context):
+        """Begins to try a version on a share of the requests, or changes the share or the mode of a rollout. It ends by
+        EndModelRollout, or when its version goes live, by PromoteModelVersion or otherwise. A version other than the rollout's
+        takes its place. FAILED_PRECONDITION when the version is live already, or the model has no live version.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EndModelRollout(self, request, context):
+        """Ends a rollout: every request is answered by the live version again. FAILED_PRECONDITION when there is none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SetModelAlias(self, request, context):
         """Points an alias to a version, or removes it. ABORTED when the etag is stale. Setting "live" is a promotion. A model has
         at most 1,000 aliases; one more is FAILED_PRECONDITION.
@@ -179,7 +205,8 @@ class ModelRegistryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteModelVersion(self, request, context):
-        """Removes a version. FAILED_PRECONDITION for one that is live, has another alias than "latest", or is pinned.
+        """Removes a version. FAILED_PRECONDITION for one that is live, has another alias than "latest", is pinned, or is
+        tried by a rollout.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -187,7 +214,7 @@ class ModelRegistryServiceServicer:
 
     def PruneModelVersions(self, request, context):
         """Removes old versions: all but the newest, the one that is live, the one that RollbackModel would make live, and those
-        that have an alias or are pinned.
+        that have an alias, are pinned or are tried by a rollout.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -237,6 +264,16 @@ def add_ModelRegistryServiceServicer_to_server(servicer, server):
                     servicer.SetModelHold,
                     request_deserializer=weightcast_dot_v1_dot_model__registry__service__pb2.SetModelHoldRequest.FromString,
                     response_serializer=weightcast_dot_v1_dot_model__registry__service__pb2.SetModelHoldResponse.SerializeToString,
+            ),
+            'SetModelRollout': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetModelRollout,
+                    request_deserializer=weightcast_dot_v1_dot_model__registry__service__pb2.SetModelRolloutRequest.FromString,
+                    response_serializer=weightcast_dot_v1_dot_model__registry__service__pb2.SetModelRolloutResponse.SerializeToString,
+            ),
+            'EndModelRollout': grpc.unary_unary_rpc_method_handler(
+                    servicer.EndModelRollout,
+                    request_deserializer=weightcast_dot_v1_dot_model__registry__service__pb2.EndModelRolloutRequest.FromString,
+                    response_serializer=weightcast_dot_v1_dot_model__registry__service__pb2.EndModelRolloutResponse.SerializeToString,
             ),
             'SetModelAlias': grpc.unary_unary_rpc_method_handler(
                     servicer.SetModelAlias,
@@ -459,6 +496,60 @@ class ModelRegistryService:
             '/weightcast.v1.ModelRegistryService/SetModelHold',
             weightcast_dot_v1_dot_model__registry__service__pb2.SetModelHoldRequest.SerializeToString,
             weightcast_dot_v1_dot_model__registry__service__pb2.SetModelHoldResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetModelRollout(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/weightcast.v1.ModelRegistryService/SetModelRollout',
+            weightcast_dot_v1_dot_model__registry__service__pb2.SetModelRolloutRequest.SerializeToString,
+            weightcast_dot_v1_dot_model__registry__service__pb2.SetModelRolloutResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EndModelRollout(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/weightcast.v1.ModelRegistryService/EndModelRollout',
+            weightcast_dot_v1_dot_model__registry__service__pb2.EndModelRolloutRequest.SerializeToString,
+            weightcast_dot_v1_dot_model__registry__service__pb2.EndModelRolloutResponse.FromString,
             options,
             channel_credentials,
             insecure,

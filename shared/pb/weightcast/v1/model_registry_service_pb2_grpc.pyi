@@ -49,6 +49,13 @@ class ModelRegistryServiceStub:
     """
     SetModelHold: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.SetModelHoldRequest, _model_registry_service_pb2.SetModelHoldResponse]
     """Puts a hold on a model, or lifts it. While it is held, new versions are published and do not go live."""
+    SetModelRollout: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.SetModelRolloutRequest, _model_registry_service_pb2.SetModelRolloutResponse]
+    """Begins to try a version on a share of the requests, or changes the share or the mode of a rollout. It ends by
+    EndModelRollout, or when its version goes live, by PromoteModelVersion or otherwise. A version other than the rollout's
+    takes its place. FAILED_PRECONDITION when the version is live already, or the model has no live version.
+    """
+    EndModelRollout: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.EndModelRolloutRequest, _model_registry_service_pb2.EndModelRolloutResponse]
+    """Ends a rollout: every request is answered by the live version again. FAILED_PRECONDITION when there is none."""
     SetModelAlias: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.SetModelAliasRequest, _model_registry_service_pb2.SetModelAliasResponse]
     """Points an alias to a version, or removes it. ABORTED when the etag is stale. Setting "live" is a promotion. A model has
     at most 1,000 aliases; one more is FAILED_PRECONDITION.
@@ -58,10 +65,12 @@ class ModelRegistryServiceStub:
     UpdateModelVersion: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.UpdateModelVersionRequest, _model_registry_service_pb2.UpdateModelVersionResponse]
     """Changes what people wrote about a version: its notes, its labels, whether it is pinned."""
     DeleteModelVersion: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.DeleteModelVersionRequest, _model_registry_service_pb2.DeleteModelVersionResponse]
-    """Removes a version. FAILED_PRECONDITION for one that is live, has another alias than "latest", or is pinned."""
+    """Removes a version. FAILED_PRECONDITION for one that is live, has another alias than "latest", is pinned, or is
+    tried by a rollout.
+    """
     PruneModelVersions: _grpc.UnaryUnaryMultiCallable[_model_registry_service_pb2.PruneModelVersionsRequest, _model_registry_service_pb2.PruneModelVersionsResponse]
     """Removes old versions: all but the newest, the one that is live, the one that RollbackModel would make live, and those
-    that have an alias or are pinned.
+    that have an alias, are pinned or are tried by a rollout.
     """
     DownloadModelVersion: _grpc.UnaryStreamMultiCallable[_model_registry_service_pb2.DownloadModelVersionRequest, _model_registry_service_pb2.DownloadModelVersionResponse]
     """Streams a version as a file: a header first, then its bytes in order."""
@@ -87,6 +96,13 @@ class ModelRegistryServiceAsyncStub(ModelRegistryServiceStub):
     """
     SetModelHold: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.SetModelHoldRequest, _model_registry_service_pb2.SetModelHoldResponse]  # type: ignore[assignment]
     """Puts a hold on a model, or lifts it. While it is held, new versions are published and do not go live."""
+    SetModelRollout: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.SetModelRolloutRequest, _model_registry_service_pb2.SetModelRolloutResponse]  # type: ignore[assignment]
+    """Begins to try a version on a share of the requests, or changes the share or the mode of a rollout. It ends by
+    EndModelRollout, or when its version goes live, by PromoteModelVersion or otherwise. A version other than the rollout's
+    takes its place. FAILED_PRECONDITION when the version is live already, or the model has no live version.
+    """
+    EndModelRollout: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.EndModelRolloutRequest, _model_registry_service_pb2.EndModelRolloutResponse]  # type: ignore[assignment]
+    """Ends a rollout: every request is answered by the live version again. FAILED_PRECONDITION when there is none."""
     SetModelAlias: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.SetModelAliasRequest, _model_registry_service_pb2.SetModelAliasResponse]  # type: ignore[assignment]
     """Points an alias to a version, or removes it. ABORTED when the etag is stale. Setting "live" is a promotion. A model has
     at most 1,000 aliases; one more is FAILED_PRECONDITION.
@@ -96,10 +112,12 @@ class ModelRegistryServiceAsyncStub(ModelRegistryServiceStub):
     UpdateModelVersion: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.UpdateModelVersionRequest, _model_registry_service_pb2.UpdateModelVersionResponse]  # type: ignore[assignment]
     """Changes what people wrote about a version: its notes, its labels, whether it is pinned."""
     DeleteModelVersion: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.DeleteModelVersionRequest, _model_registry_service_pb2.DeleteModelVersionResponse]  # type: ignore[assignment]
-    """Removes a version. FAILED_PRECONDITION for one that is live, has another alias than "latest", or is pinned."""
+    """Removes a version. FAILED_PRECONDITION for one that is live, has another alias than "latest", is pinned, or is
+    tried by a rollout.
+    """
     PruneModelVersions: _aio.UnaryUnaryMultiCallable[_model_registry_service_pb2.PruneModelVersionsRequest, _model_registry_service_pb2.PruneModelVersionsResponse]  # type: ignore[assignment]
     """Removes old versions: all but the newest, the one that is live, the one that RollbackModel would make live, and those
-    that have an alias or are pinned.
+    that have an alias, are pinned or are tried by a rollout.
     """
     DownloadModelVersion: _aio.UnaryStreamMultiCallable[_model_registry_service_pb2.DownloadModelVersionRequest, _model_registry_service_pb2.DownloadModelVersionResponse]  # type: ignore[assignment]
     """Streams a version as a file: a header first, then its bytes in order."""
@@ -166,6 +184,25 @@ class ModelRegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         """Puts a hold on a model, or lifts it. While it is held, new versions are published and do not go live."""
 
     @_abc_1.abstractmethod
+    def SetModelRollout(
+        self,
+        request: _model_registry_service_pb2.SetModelRolloutRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_registry_service_pb2.SetModelRolloutResponse, _abc.Awaitable[_model_registry_service_pb2.SetModelRolloutResponse]]:
+        """Begins to try a version on a share of the requests, or changes the share or the mode of a rollout. It ends by
+        EndModelRollout, or when its version goes live, by PromoteModelVersion or otherwise. A version other than the rollout's
+        takes its place. FAILED_PRECONDITION when the version is live already, or the model has no live version.
+        """
+
+    @_abc_1.abstractmethod
+    def EndModelRollout(
+        self,
+        request: _model_registry_service_pb2.EndModelRolloutRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_registry_service_pb2.EndModelRolloutResponse, _abc.Awaitable[_model_registry_service_pb2.EndModelRolloutResponse]]:
+        """Ends a rollout: every request is answered by the live version again. FAILED_PRECONDITION when there is none."""
+
+    @_abc_1.abstractmethod
     def SetModelAlias(
         self,
         request: _model_registry_service_pb2.SetModelAliasRequest,
@@ -197,7 +234,9 @@ class ModelRegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_registry_service_pb2.DeleteModelVersionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_registry_service_pb2.DeleteModelVersionResponse, _abc.Awaitable[_model_registry_service_pb2.DeleteModelVersionResponse]]:
-        """Removes a version. FAILED_PRECONDITION for one that is live, has another alias than "latest", or is pinned."""
+        """Removes a version. FAILED_PRECONDITION for one that is live, has another alias than "latest", is pinned, or is
+        tried by a rollout.
+        """
 
     @_abc_1.abstractmethod
     def PruneModelVersions(
@@ -206,7 +245,7 @@ class ModelRegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_model_registry_service_pb2.PruneModelVersionsResponse, _abc.Awaitable[_model_registry_service_pb2.PruneModelVersionsResponse]]:
         """Removes old versions: all but the newest, the one that is live, the one that RollbackModel would make live, and those
-        that have an alias or are pinned.
+        that have an alias, are pinned or are tried by a rollout.
         """
 
     @_abc_1.abstractmethod
