@@ -67,14 +67,7 @@ class RegistryClient(TrainerServiceClient):
         Raises:
             RpcError: ABORTED, if something else went live meanwhile.
         """
-
-        def change(before: model_pb2.Model) -> model_pb2.Model:
-            request = pb.PromoteModelVersionRequest(
-                model=model, version=version, etag=live_etag(before), actor=actor_or_me(actor), reason=reason
-            )
-            return self.registry.PromoteModelVersion(request, timeout=self._timeout).model
-
-        return self._change_live(model, change, lambda _before, now: now.live_version == version and not is_held(now))
+        return self._promote(model, lambda _before: version, reason, actor)
 
     def rollback(self, model: str, *, reason: str = "", actor: str | None = None) -> model_pb2.Model:
         """Makes the version live again that was live before, and puts a hold on the model; the model after that.
@@ -172,6 +165,25 @@ class RegistryClient(TrainerServiceClient):
             parts = self.registry.DownloadModelVersion(request, timeout=self._timeout)
             header = next(parts).header
             return header, b"".join(part.chunk for part in parts)
+
+    def _promote(
+        self, name: str, version_of: Callable[[model_pb2.Model], int], reason: str, actor: str | None
+    ) -> model_pb2.Model:
+        """The model after the version is live that `version_of` chooses by how the model stood before."""
+
+        def change(before: model_pb2.Model) -> model_pb2.Model:
+            request = pb.PromoteModelVersionRequest(
+                model=name,
+                version=version_of(before),
+                etag=live_etag(before),
+                actor=actor_or_me(actor),
+                reason=reason,
+            )
+            return self.registry.PromoteModelVersion(request, timeout=self._timeout).model
+
+        return self._change_live(
+            name, change, lambda before, now: now.live_version == version_of(before) and not is_held(now)
+        )
 
     def _change_live(
         self,

@@ -88,6 +88,18 @@ class StoreUnavailableError(UnavailableError):
     reason = "STORE_UNAVAILABLE"
 
 
+class DeadlineExceededError(WeightcastError):
+    """The caller's deadline passed before the work was begun; he has stopped waiting."""
+
+    reason = "DEADLINE_EXCEEDED"
+
+
+class CallerGoneError(WeightcastError):
+    """The caller hung up before the work was begun; nobody reads this but the log and the metrics."""
+
+    reason = "CALLER_GONE"
+
+
 class CancelledError(WeightcastError):
     """A training job was told to stop; raised inside the worker, never sent to a client."""
 

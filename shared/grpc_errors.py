@@ -18,8 +18,10 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from shared.errors import (
+    CallerGoneError,
     CapacityError,
     ConflictError,
+    DeadlineExceededError,
     InvalidInputError,
     NotFoundError,
     UnavailableError,
@@ -38,6 +40,8 @@ CODES: dict[type[Exception], int] = {
     ConflictError: code_pb2.ABORTED,
     CapacityError: code_pb2.RESOURCE_EXHAUSTED,
     UnavailableError: code_pb2.UNAVAILABLE,
+    DeadlineExceededError: code_pb2.DEADLINE_EXCEEDED,
+    CallerGoneError: code_pb2.CANCELLED,
 }
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"  # generic in its stubs only
 log = structlog.get_logger()
@@ -56,9 +60,14 @@ def clipped(text: str) -> str:
     return text if len(encoded) <= MAX_TEXT else f"{encoded[:MAX_TEXT].decode(errors='ignore')} …"
 
 
+def code_of(error: Exception) -> int:
+    """The number of the status code that a client gets for `error`."""
+    return next((code for kind, code in CODES.items() if isinstance(error, kind)), code_pb2.INTERNAL)
+
+
 def status_of(error: WeightcastError) -> status_pb2.Status:
     """The status that tells a client of `error`."""
-    code = next((code for kind, code in CODES.items() if isinstance(error, kind)), code_pb2.INTERNAL)
+    code = code_of(error)
     details = [packed(error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN))]
     if isinstance(error, InvalidInputError):
         violations = [

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from operator import methodcaller
 from pathlib import Path
+from typing import Any
 
 import grpc
 import structlog
@@ -25,15 +26,40 @@ from shared.whole_files import write_whole
 # The health service that is SERVING as long as the process runs; readiness is "", the server as a whole.
 LIVENESS = "liveness"
 READINESS = ""
+NO_LIMIT = 2**31 - 1
 ENDING_SECONDS = 3.0  # for calls that were cancelled to come to an end
 log = structlog.get_logger()
+
+
+class WatchedHealth(HealthServicer):
+    """The standard servicer, whose watches can be ended: a server that stops would wait for them as for any call."""
+
+    def __init__(self) -> None:
+        super().__init__(experimental_non_blocking=True)
+        self._watches: set[Callable[[Any], None]] = set()
+
+    def Watch(  # type: ignore[override]  # noqa: N802 - the stubs have one for each way of serving; the standard's name
+        self,
+        request: Any,  # noqa: ANN401 - as it comes from grpc
+        context: Any,  # noqa: ANN401
+        send_response_callback: Any = None,  # noqa: ANN401
+    ) -> None:
+        """Tells of each change, until it is ended from either side."""
+        self._watches.add(send_response_callback)
+        context.add_callback(lambda: self._watches.discard(send_response_callback))
+        super().Watch(request, context, send_response_callback)
+
+    def end_watches(self) -> None:
+        """Ends all of them, after what was said last."""
+        for send in self._watches.copy():
+            send(None)
 
 
 class Health:
     """What health checks answer. A check by name is NOT_SERVING until it is set."""
 
     def __init__(self) -> None:
-        self.servicer = HealthServicer(experimental_non_blocking=True)
+        self.servicer = WatchedHealth()
         self._states: dict[str, bool] = {}
         self.set_serving(LIVENESS, serving=True)
         self.set_serving(READINESS, serving=False)
@@ -50,7 +76,12 @@ class Health:
 
 
 class Server:
-    """A gRPC server with health, reflection and the error mapping."""
+    """A gRPC server with health, reflection and the error mapping.
+
+    `outermost` see what the error mapping made of each call, `interceptors` what it has yet to map. Of the calls that
+    grpcio is left to serve, it refuses what is more than `max_calls` at a time; of all calls on one connection, what is
+    more than `max_connection_calls` waits in the client.
+    """
 
     def __init__(
         self,
@@ -60,7 +91,10 @@ class Server:
         port_file: Path | None = None,
         *,
         interceptors: Sequence[grpc.ServerInterceptor] = (),
+        outermost: Sequence[grpc.ServerInterceptor] = (),
         shared_port: bool = False,
+        max_calls: int | None = None,
+        max_connection_calls: int = NO_LIMIT,
     ) -> None:
         self.health = Health()
         self._listen = listen
@@ -68,11 +102,13 @@ class Server:
         self._names = [HEALTH_SERVICE, reflection.SERVICE_NAME]
         self._server = grpc.server(
             pool,
-            interceptors=[ErrorInterceptor(), *interceptors],
+            interceptors=[*outermost, ErrorInterceptor(), *interceptors],
+            maximum_concurrent_rpcs=max_calls,
             options=[
                 ("grpc.max_receive_message_length", max_message_bytes),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.so_reuseport", int(shared_port)),  # or a port that is taken is an error, no second listener
+                ("grpc.max_concurrent_streams", max_connection_calls),
                 # Who vanished without a word must not keep a stream, and a thread with it.
                 ("grpc.keepalive_time_ms", 30_000),
                 ("grpc.keepalive_timeout_ms", 10_000),
@@ -99,10 +135,21 @@ class Server:
             write_whole(self._port_file, str(port))
         return port
 
-    def stop(self, grace_seconds: float, give_up: Callable[[], None] = lambda: None) -> None:
-        """Says NOT_SERVING, refuses new calls, waits for the accepted ones, calls `give_up`, and ends what is left."""
+    def stop(
+        self,
+        grace_seconds: float,
+        *,
+        drain: Callable[[], None] = lambda: None,
+        give_up: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Says NOT_SERVING, lets `drain` see the last calls come, takes no more, and waits for the accepted ones.
+
+        After the grace period it calls `give_up`, and ends what is left.
+        """
         self.health.shut_down()
+        drain()
         stopped = self._server.stop(grace_seconds)
+        self.health.servicer.end_watches()
         if not stopped.wait(grace_seconds):
             give_up()
             if not stopped.wait(ENDING_SECONDS):

@@ -11,6 +11,7 @@ from enum import Enum
 from shared.network import Architecture, FloatArray, Network
 from shared.preprocessing import Preprocessing, Rows
 from shared.recipe import Promotion
+from shared.rollout import Rollout
 from shared.training_spec import EpochMetrics, TrainingSpec
 
 LIVE = "live"
@@ -224,6 +225,7 @@ class ModelSummary:
     aliases: tuple[Alias, ...] = ()
     previous_version: int = 0
     hold: Hold | None = None
+    rollout: Rollout | None = None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What the registry takes from its callers, with the limits: aliases, names, reasons, notes, labels.
+"""What the registry takes from its callers, with the limits: aliases, names, reasons, notes, labels, shares.
 
 Each function gives what is wrong, in the words of `weightcast.v1.ModelRegistryService`; `refuse` raises it together.
 """
@@ -9,6 +9,7 @@ from itertools import chain
 
 from shared.errors import FieldViolation, InvalidInputError
 from shared.model_version import LATEST
+from shared.rollout import ALL_PERCENT
 
 MAX_ACTOR = 64
 MAX_REASON = 500
@@ -62,6 +63,12 @@ def annotation_violations(notes: str | None, labels: Mapping[str, str] | None) -
         if not LABEL_NAME.fullmatch(name):
             yield FieldViolation(field, "expected a name of 1 to 63 of a-z, 0-9, '-', '_' and '.'")
         yield from text_violations(field, value, MAX_LABEL_VALUE)
+
+
+def percent_violations(percent: float) -> Iterator[FieldViolation]:
+    """What is wrong with the share of the requests that a version shall be tried on."""
+    if not 0 < percent <= ALL_PERCENT:  # nor is a number that is none
+        yield FieldViolation("percent", f"got {percent}, expected more than 0 and at most {ALL_PERCENT}")
 
 
 def keep_violations(keep_newest: int) -> Iterator[FieldViolation]:

@@ -14,11 +14,13 @@ from shared.store.address import parse as parse_redis_url
 
 SettingsType = TypeVar("SettingsType", bound="Settings")
 LARGEST_PORT = 65535
+OFF = "off"
+ADDRESS = r"(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}"
 
 
 def _listen_address(address: str) -> str:
     """Refuses what pydantic's pattern cannot: a port that is too large."""
-    if int(address.rpartition(":")[2]) > LARGEST_PORT:
+    if address != OFF and int(address.rpartition(":")[2]) > LARGEST_PORT:
         raise ValueError(f"expected a port of at most {LARGEST_PORT}")
     return address
 
@@ -29,9 +31,8 @@ def _redis_url(url: str) -> str:
     return url
 
 
-ListenAddress = Annotated[
-    str, StringConstraints(pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$"), AfterValidator(_listen_address)
-]
+ListenAddress = Annotated[str, StringConstraints(pattern=f"^{ADDRESS}$"), AfterValidator(_listen_address)]
+AddressOrOff = Annotated[str, StringConstraints(pattern=f"^({OFF}|{ADDRESS})$"), AfterValidator(_listen_address)]
 RedisUrl = Annotated[str, AfterValidator(_redis_url)]
 SECRETS = ("redis_url",)
 
@@ -101,9 +102,31 @@ class InferenceSettings(Settings):
     inference_polling: Literal["auto", "public"] = Field(
         "auto", description="`public`: never use grpcio's private interface, which is several times as fast."
     )
-    inference_pinned_versions: int = Field(
-        4, ge=1, le=1000, description="Versions kept in memory, besides `live`, because requests named them."
+    inference_max_in_flight: int = Field(
+        256, ge=1, le=100_000, description="Requests a process has in work at the same time; more are refused."
     )
+    inference_max_connection_calls: int = Field(
+        128, ge=1, le=100_000, description="Calls that a connection may have under way; more wait in the client."
+    )
+    inference_drain_seconds: float = Field(
+        5.0,
+        ge=0,
+        le=3600,
+        description="After SIGTERM, how long requests are still taken while they keep coming; then those taken finish.",
+    )
+    inference_pinned_bytes: int = Field(
+        256 * 2**20,
+        ge=0,
+        le=2**40,
+        description="Memory for versions that are loaded, besides `live` and candidates, because requests named them.",
+    )
+    inference_snapshot_dir: Path | None = Field(
+        None, description="A folder that keeps the live version of each model, for starts without Redis; unset: none."
+    )
+    inference_metrics_listen: AddressOrOff = Field(
+        "127.0.0.1:50053", description="Where `/metrics` is; port 0 picks one, `off` is nowhere."
+    )
+    metrics_port_file: Path | None = Field(None, description="As `WEIGHTCAST_PORT_FILE`, for the port of `/metrics`.")
     inference_reconcile_seconds: float = Field(
         2.0, ge=0.1, le=60, description="How often the store is compared with what is served, events or not."
     )

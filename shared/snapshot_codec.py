@@ -16,6 +16,7 @@ from shared.manifest_codec import manifest_from_proto, manifest_to_proto
 from shared.model_version import DecodedSnapshot, Manifest, StoredSnapshot
 from shared.network import Architecture, FloatArray, Network
 from shared.pb.weightcast.v1 import model_pb2
+from shared.training_spec import MAX_LAYERS, MAX_VALUES_OF_ONE
 
 FORMAT_VERSION = 1
 
@@ -81,13 +82,31 @@ def decode(stored: StoredSnapshot) -> DecodedSnapshot:
     """The version behind a stored snapshot, checked.
 
     Raises:
-        SnapshotRejectedError: DIGEST_MISMATCH, MALFORMED_MANIFEST, UNSUPPORTED_FORMAT, MALFORMED_WEIGHTS,
-            SHAPE_MISMATCH or NON_FINITE_WEIGHTS.
+        SnapshotRejectedError: DIGEST_MISMATCH, MALFORMED_MANIFEST, UNSUPPORTED_FORMAT, ARCHITECTURE_TOO_LARGE,
+            MALFORMED_WEIGHTS, SHAPE_MISMATCH or NON_FINITE_WEIGHTS.
     """
     verify_digest(stored)
     manifest = decode_manifest(stored.manifest)
+    check_size(manifest.architecture)
     parameters = decode_weights(stored.weights, manifest.architecture)
     return DecodedSnapshot(manifest, Network(manifest.architecture, parameters).frozen())
+
+
+def check_size(architecture: Architecture) -> None:
+    """Returns if it is no larger than what jobs may train.
+
+    Parameters cannot be more than the weights' bytes. What a layer computes can: a few bytes can ask for gigabytes.
+
+    Raises:
+        SnapshotRejectedError: ARCHITECTURE_TOO_LARGE.
+    """
+    hidden, values = len(architecture.layers) - 1, architecture.values_of_one
+    if hidden > MAX_LAYERS or values > MAX_VALUES_OF_ONE:
+        raise SnapshotRejectedError(
+            f"the architecture has {hidden} hidden layers and takes {values} values for one example; "
+            f"at most {MAX_LAYERS} and {MAX_VALUES_OF_ONE} are served",
+            reason="ARCHITECTURE_TOO_LARGE",
+        )
 
 
 def decode_weights(weights: bytes, architecture: Architecture) -> FloatArray:

@@ -6,7 +6,7 @@ from shared.pb.weightcast.v1 import model_registry_service_pb2 as pb
 from shared.pb.weightcast.v1.model_registry_service_pb2_grpc import ModelRegistryServiceServicer
 from shared.store.registry import ModelRegistry
 from shared.training_spec import checked_model_name
-from trainer_service.registry_codec import listed_version_message, masked_fields, model_message
+from trainer_service.registry_codec import listed_version_message, masked_fields, model_message, rollout_mode
 
 
 class RegistryChangeMethods(ModelRegistryServiceServicer):
@@ -43,6 +43,28 @@ class RegistryChangeMethods(ModelRegistryServiceServicer):
             checked_model_name(request.model), held=request.held, actor=request.actor, reason=request.reason
         )
         return pb.SetModelHoldResponse(model=model_message(changed))
+
+    def SetModelRollout(
+        self, request: pb.SetModelRolloutRequest, context: grpc.ServicerContext
+    ) -> pb.SetModelRolloutResponse:
+        """Tries a version on a share of the requests."""
+        changed = self._registry.set_rollout(
+            checked_model_name(request.model),
+            request.version,
+            rollout_mode(request.mode),
+            request.percent,
+            etag=request.etag,
+            actor=request.actor,
+            reason=request.reason,
+        )
+        return pb.SetModelRolloutResponse(model=model_message(changed))
+
+    def EndModelRollout(
+        self, request: pb.EndModelRolloutRequest, context: grpc.ServicerContext
+    ) -> pb.EndModelRolloutResponse:
+        """Ends a rollout."""
+        changed = self._registry.end_rollout(checked_model_name(request.model), etag=request.etag)
+        return pb.EndModelRolloutResponse(model=model_message(changed))
 
     def SetModelAlias(
         self, request: pb.SetModelAliasRequest, context: grpc.ServicerContext

@@ -1,4 +1,4 @@
-"""Models, versions and changes of what is live to protobuf messages, and what callers want in the domain's words.
+"""Models, versions, rollouts and live changes to protobuf messages, and what callers want in the domain's words.
 
 What an earlier build published without a verdict has none here either.
 """
@@ -11,7 +11,9 @@ from shared.errors import InvalidInputError, SnapshotRejectedError
 from shared.model_version import Alias, Cause, Hold, LiveChange, ModelSummary, PublishedVersion, VersionFilter
 from shared.pb.weightcast.v1 import model_pb2
 from shared.pb.weightcast.v1 import model_registry_service_pb2 as pb
-from shared.proto_values import timestamp
+from shared.proto_values import key_of, timestamp
+from shared.rollout import RolloutMode
+from shared.rollout_codec import MODES, rollout_to_proto
 from shared.store.records import ANNOTATIONS
 from shared.verdict_codec import verdict_to_proto
 
@@ -32,6 +34,7 @@ def model_message(summary: ModelSummary) -> model_pb2.Model:
         aliases=[alias_message(alias) for alias in summary.aliases],
         previous_version=summary.previous_version,
         hold=hold_message(summary.hold) if summary.hold else None,
+        rollout=rollout_to_proto(summary.rollout) if summary.rollout else None,
     )
 
 
@@ -126,3 +129,16 @@ def masked_fields(request: pb.UpdateModelVersionRequest) -> frozenset[str]:
         got = ", ".join(sorted(paths))[:80] or "nothing"
         raise InvalidInputError.of("update_mask", f"got {got}, expected some of {', '.join(ANNOTATIONS)}")
     return paths
+
+
+def rollout_mode(value: int) -> RolloutMode:
+    """What shall become of a share's requests.
+
+    Raises:
+        InvalidInputError: naming mode.
+    """
+    try:
+        return key_of(MODES, value, "mode")
+    except ValueError:
+        got = f"got {value}" if value else "required"
+        raise InvalidInputError.of("mode", f"{got}, expected MODE_CANARY or MODE_SHADOW") from None

@@ -17,6 +17,7 @@ from client.cli.models import models
 from client.cli.options import Exit, errors, report
 from client.cli.promoting import alias, history, hold, promote, rollback
 from client.cli.reproducing import reproduce
+from client.cli.rollouts import rollouts
 from client.cli.schedules import schedules
 from client.cli.training import train
 from client.embedded_redis import EmbeddedRedisError
@@ -25,7 +26,7 @@ from client.local_stack import StackError
 
 app = typer.Typer(
     name="weightcast",
-    help="Train in one service, serve in another: data sets, jobs, schedules, versions, classification.",
+    help="Train in one service, serve in another: data sets, jobs, schedules, versions, rollouts, classification.",
     epilog="Exit codes: 0 done · 1 failed · 2 the request was wrong · 3 a service does not answer · 4 no such thing. "
     "Addresses come from --trainer and --inference, or WEIGHTCAST_TRAINER_ADDRESS and WEIGHTCAST_INFERENCE_ADDRESS.",
     no_args_is_help=True,
@@ -42,6 +43,7 @@ app.add_typer(models, name="models")
 for command in (promote, rollback, hold, history, alias, diff, annotate, gc):
     models.command()(command)
 models.command("rm")(remove_versions)
+app.add_typer(rollouts, name="rollouts")
 app.add_typer(datasets, name="datasets")
 app.command()(classify)
 app.command()(bench)

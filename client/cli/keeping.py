@@ -70,7 +70,7 @@ def remove_versions(
     as_json: AsJson = False,
     trainer: TrainerAddress = TRAINER,
 ) -> None:
-    """Removes versions for good; not one that is live, has an alias of your own, or is pinned."""
+    """Removes versions for good; not one that is live, is tried by a rollout, has an alias of your own, or is pinned."""
     announce(f"removing {counted(versions)} of {model} {FOR_GOOD}", yes=yes)
     removed: list[int] = []
     refused = None
@@ -98,7 +98,7 @@ def gc(
     as_json: AsJson = False,
     trainer: TrainerAddress = TRAINER,
 ) -> None:
-    """Removes old versions for good; the newest stay, and what is or was live, has an alias or is pinned."""
+    """Removes old versions for good; the newest stay, and what is or was live, is tried, has an alias or is pinned."""
     with TrainerClient(trainer) as client:
         found = client.prune(model, keep, dry_run=True)
         if found.versions and not dry_run:

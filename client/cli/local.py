@@ -9,6 +9,8 @@ import typer
 from client.cli.options import INFERENCE, TRAINER, console
 from client.local_stack import LocalStack
 
+METRICS = "127.0.0.1:50053"
+
 
 def up(
     trainer_listen: Annotated[
@@ -17,9 +19,16 @@ def up(
     inference_listen: Annotated[
         str, typer.Option(envvar="WEIGHTCAST_INFERENCE_LISTEN", help="The inference service's address.")
     ] = INFERENCE,
+    metrics_listen: Annotated[
+        str, typer.Option(envvar="WEIGHTCAST_INFERENCE_METRICS_LISTEN", help="Where /metrics is; `off`: nowhere.")
+    ] = METRICS,
 ) -> None:
     """Runs Redis, the trainer and the inference service here until Ctrl-C; what they hold is gone then."""
-    listen = {"WEIGHTCAST_TRAINER_LISTEN": trainer_listen, "WEIGHTCAST_INFERENCE_LISTEN": inference_listen}
+    listen = {
+        "WEIGHTCAST_TRAINER_LISTEN": trainer_listen,
+        "WEIGHTCAST_INFERENCE_LISTEN": inference_listen,
+        "WEIGHTCAST_INFERENCE_METRICS_LISTEN": metrics_listen,
+    }
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())

@@ -103,7 +103,7 @@ def show_version(
 ) -> None:
     """Shows one version: whether it went live and why, where it came from, what it learned, what people wrote."""
     with TrainerClient(trainer) as client:
-        found = client.version(model, selector(version))
+        found, its_model = client.version(model, selector(version)), client.model(model)
         drawn = plot is not None or not as_json
         weights = weight_images(found.manifest, fetch(client, model, found.version)[1], IMAGES_READ) if drawn else None
     if plot is not None:
@@ -115,7 +115,7 @@ def show_version(
     if as_json:
         print_json(message_dict(found))
         return
-    show_origin(console, found)
+    show_origin(console, found, its_model)
     show_learning(console, found.manifest, weights)
     if plot is not None:
         console.print(f"wrote {plot}", highlight=False, markup=False)

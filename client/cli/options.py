@@ -58,7 +58,9 @@ EXIT_CODES = {
 REMEDIES = {
     "ETAG_MISMATCH": "`weightcast models history MODEL` says what went live; do it again if you still want it.",
     "NO_PREVIOUS_VERSION": "`weightcast models promote MODEL VERSION` makes one live.",
-    "VERSION_IN_USE": "`weightcast models promote`, `alias --remove` or `annotate --unpin` frees it.",
+    "NO_LIVE_VERSION": "`weightcast models promote MODEL VERSION` makes one live.",
+    "NO_ROLLOUT": "`weightcast rollouts set MODEL VERSION --percent 10` begins one.",
+    "VERSION_IN_USE": "`weightcast models promote`, `alias --remove`, `annotate --unpin` or `rollouts end` frees it.",
     "JOB_NOT_ENDED": "`weightcast jobs cancel JOB` ends it.",
     "JOB_NOT_FOUND": "`weightcast jobs list` lists them.",
     "SCHEDULE_EXISTS": "`weightcast schedules rm NAME` makes room; its jobs stay.",

@@ -9,6 +9,7 @@ from rich.table import Table
 from client.cli.layer_text import architecture_text
 from client.cli.options import list_table, moment_text
 from client.cli.outcome_view import hold_text, verdict_text
+from client.cli.rollout_view import rollout_text
 from client.cli.spec_view import print_fields, spec_fields
 from shared.pb.weightcast.v1.model_pb2 import Model, ModelVersion
 
@@ -42,12 +43,13 @@ def versions_table(versions: Iterable[ModelVersion]) -> Table:
     return table
 
 
-def show_origin(console: Console, found: ModelVersion) -> None:
-    """Prints what a version is, where it came from, and what people wrote about it."""
+def show_origin(console: Console, found: ModelVersion, model: Model) -> None:
+    """Prints what a version is, whether its model's rollout is about it, where it came from, and what people wrote."""
     manifest = found.manifest
     console.print(f"{found.model} version {found.version} ({', '.join(found.aliases) or 'no alias'})", highlight=False)
     fields = {
         "at publication": verdict_text(found.promotion),
+        "rollout": rollout_text(model.rollout) if is_in_rollout(found, model) else "",
         **annotation_fields(found),
         "network": architecture_text(manifest.architecture),
         "digest": found.digest,
@@ -60,6 +62,11 @@ def show_origin(console: Console, found: ModelVersion) -> None:
     said = ("model", "data set", "network", "parent", "promotion")
     recipe = {name: value for name, value in spec_fields(manifest.spec).items() if name not in said}
     print_fields(console, {**fields, **recipe})
+
+
+def is_in_rollout(version: ModelVersion, model: Model) -> bool:
+    """Whether a version is tried, or is the one that another is tried beside."""
+    return model.HasField("rollout") and version.version in {model.rollout.version, model.live_version}
 
 
 def annotation_fields(version: ModelVersion) -> dict[str, str]:

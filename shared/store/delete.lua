@@ -1,6 +1,6 @@
 -- Removes a version that nothing needs.
 -- ARGV: version
--- Returns 'in_use' with whether it is pinned and its aliases, where something does.
+-- Returns 'in_use' with whether it is pinned, whether a rollout tries it, and its aliases, where something does.
 local version = ARGV[1]
 if redis.call('HEXISTS', records, version) == 0 then
   return { 'no_version' }
@@ -11,8 +11,8 @@ for i = 1, #pointed, 2 do
     uses[#uses + 1] = pointed[i]
   end
 end
-if #uses > 0 or is_pinned(version) then
-  return { 'in_use', is_pinned(version) and 1 or 0, uses }
+if #uses > 0 or is_pinned(version) or is_tried(version) then
+  return { 'in_use', is_pinned(version) and 1 or 0, is_tried(version) and 1 or 0, uses }
 end
 
 remove(version)

@@ -62,7 +62,7 @@ class ModelKeys:
 
     @property
     def revision(self) -> str:
-        """String: counts the changes of aliases."""
+        """String: counts the changes of aliases and rollouts."""
         return self._key("revision")
 
     @property
@@ -79,6 +79,14 @@ class ModelKeys:
     def hold(self) -> str:
         """Hash: `actor`, `reason`, `time` in ms, while new versions do not go live by themselves."""
         return self._key("hold")
+
+    @property
+    def rollout(self) -> str:
+        """Hash: `version`, `mode`, `percent`, `revision`, `actor`, `reason`, `created` and `updated` in ms.
+
+        It is there while a version is tried, which is never the one that is live.
+        """
+        return self._key("rollout")
 
     @property
     def history(self) -> str:
@@ -107,7 +115,8 @@ class ModelKeys:
         """The keys of every script, in the order in which `model.lua` names them."""
         return (
             self.counter, self.versions, self.records, self.manifests, self.weights, self.verdicts, self.annotations,
-            self.aliases, self.revision, self.revisions, self.previous, self.hold, self.history, self.jobs, self.events,
+            self.aliases, self.revision, self.revisions, self.previous, self.hold, self.rollout, self.history,
+            self.jobs, self.events,
         )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 -- What every script on a model begins with: its keys by name, and what more than one of them does.
 -- KEYS: as in ModelKeys.in_order; a script that changes has its receipt behind them
-local counter, versions, records, manifests, weights, verdicts, annotations, aliases, revision, revisions, previous, hold, history, jobs, events, receipt = unpack(KEYS)
+local counter, versions, records, manifests, weights, verdicts, annotations, aliases, revision, revisions, previous, hold, rollout, history, jobs, events, receipt = unpack(KEYS)
 
 local FORMERLY_LIVE, CHANGES, EVENTS = 100, 10000, 1000
 
@@ -33,6 +33,18 @@ local function stale(alias, etag)
   end
 end
 
+-- The refusal of a change whose etag is not what the rollout has, which is '0' where there is none; nothing as above.
+local function stale_rollout(etag)
+  if etag ~= '' and etag ~= (redis.call('HGET', rollout, 'revision') or '0') then
+    return { 'stale_rollout', redis.call('HGETALL', rollout) }
+  end
+end
+
+-- Whether a version is what the rollout tries.
+local function is_tried(version)
+  return tonumber(redis.call('HGET', rollout, 'version') or 0) == tonumber(version)
+end
+
 -- Wakes the watchers, who then read the rest.
 local function wake(version)
   redis.call('XADD', events, 'MAXLEN', '~', EVENTS, '*', 'version', version)
@@ -45,8 +57,12 @@ local function point(alias, version)
   return number
 end
 
--- Makes a version live and writes it down. A rollback leaves what it comes from behind; all else may be rolled back to.
+-- Makes a version live, ends its rollout if it has one, and writes it down. A rollback leaves what it comes from behind;
+-- all else may be rolled back to.
 local function make_live(version, cause, actor, reason)
+  if is_tried(version) then
+    redis.call('DEL', rollout)
+  end
   local before = live_version()
   if before == tonumber(version) then
     return
@@ -97,7 +113,7 @@ local function forget_formerly(gone)
   end
 end
 
--- The model as it stands: how many versions, aliases, their revisions, where a rollback leads, hold.
+-- The model as it stands: how many versions, aliases, their revisions, where a rollback leads, hold, rollout.
 local function summary()
   return {
     redis.call('ZCARD', versions),
@@ -105,5 +121,6 @@ local function summary()
     redis.call('HGETALL', revisions),
     redis.call('LINDEX', previous, 0),
     redis.call('HGETALL', hold),
+    redis.call('HGETALL', rollout),
   }
 end

@@ -16,12 +16,15 @@ from shared.model_version import (
     VersionRef,
 )
 from shared.recipe import Promotion
+from shared.rollout import Rollout
 from shared.store.connection import StoreConnection
 from shared.store.keys import MODEL_EVENTS, MODELS, ModelKeys
 from shared.store.records import (
     aliases_from,
     annotation_fields,
+    pairs,
     publication_from,
+    rollout_from,
     summary_from,
     verdict_words,
     version_from,
@@ -108,6 +111,14 @@ class ModelStore:
     def aliases(self, model: str) -> dict[str, int]:
         """Every alias of a model with the version it points to; empty where there is no such model."""
         return aliases_from(self._redis.command("HGETALL", ModelKeys(model).aliases))
+
+    def rollout(self, model: str) -> Rollout | None:
+        """The version that is tried on a share of the requests; None where none is, or there is no such model.
+
+        Raises:
+            ValueError: if what is stored cannot be read.
+        """
+        return rollout_from(pairs(self._redis.command("HGETALL", ModelKeys(model).rollout)))
 
     def ref(self, model: str, version: int) -> VersionRef | None:
         """The number with its digest, or None if there is no such version."""

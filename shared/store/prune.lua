@@ -9,6 +9,7 @@ local needed = {}
 for _, version in ipairs(redis.call('HVALS', aliases)) do
   needed[version] = true
 end
+needed[redis.call('HGET', rollout, 'version') or ''] = true
 needed[redis.call('LINDEX', previous, 0) or ''] = true -- where a rollback leads; not the whole way back, which is long
 
 local gone, is_gone, bytes, last = {}, {}, 0, ''

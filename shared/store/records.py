@@ -1,4 +1,4 @@
-"""What stands in the store's fields, to domain values and back: records, verdicts, annotations, jobs' entries, models.
+"""What stands in the store's fields, to domain values and back: records, verdicts, annotations, rollouts, models.
 
 What an earlier build wrote, which kept less, is read too.
 """
@@ -25,6 +25,7 @@ from shared.model_version import (
     VersionRef,
 )
 from shared.recipe import Promotion, PromotionPolicy
+from shared.rollout import Rollout, RolloutMode
 
 Stored: TypeAlias = bytes | None
 Fields: TypeAlias = Sequence[bytes] | Mapping[bytes, bytes]  # in turn from a script, a mapping from a command
@@ -111,7 +112,7 @@ def aliases_from(reply: Fields) -> dict[str, int]:
 
 def summary_from(model: str, reply: Sequence[Any]) -> ModelSummary:
     """A model from what `summary` in `model.lua` returns."""
-    version_count, stored_aliases, stored_revisions, previous, hold = reply
+    version_count, stored_aliases, stored_revisions, previous, hold, rollout = reply
     aliases, revisions = aliases_from(stored_aliases), pairs(stored_revisions)
     return ModelSummary(
         name=model,
@@ -121,6 +122,7 @@ def summary_from(model: str, reply: Sequence[Any]) -> ModelSummary:
         aliases=tuple(Alias(name, aliases[name], etag_of(name, aliases, revisions)) for name in sorted(aliases)),
         previous_version=int(previous or 0),
         hold=hold_from(pairs(hold)),
+        rollout=rollout_from(pairs(rollout)),
     )
 
 
@@ -136,6 +138,29 @@ def hold_from(fields: Mapping[str, bytes]) -> Hold | None:
     if not fields:
         return None
     return Hold(fields["actor"].decode(), fields["reason"].decode(), moment_of(fields["time"]))
+
+
+def rollout_from(fields: Mapping[str, bytes]) -> Rollout | None:
+    """A rollout, if there is one.
+
+    Raises:
+        ValueError: if its fields are not what `set_rollout.lua` writes.
+    """
+    if not fields:
+        return None
+    try:
+        return Rollout(
+            version=int(fields["version"]),
+            mode=RolloutMode(fields["mode"].decode()),
+            percent=float(fields["percent"]),
+            etag=fields["revision"].decode(),
+            actor=fields["actor"].decode(),
+            reason=fields["reason"].decode(),
+            create_time=moment_of(fields["created"]),
+            update_time=moment_of(fields["updated"]),
+        )
+    except (KeyError, ValueError, OverflowError) as error:
+        raise ValueError(f"the stored rollout cannot be read: {error!r}; another build may have written it") from error
 
 
 def change_from(stored: Mapping[bytes, bytes]) -> LiveChange:

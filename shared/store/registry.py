@@ -1,4 +1,4 @@
-"""What moves a model's aliases, removes its versions and writes about them: promotion, rollback, holds, deletion.
+"""What moves a model's aliases, tries and removes its versions and writes about them: promotion, rollouts, deletion.
 
 Each change happens as a whole or not at all, however many are made at once: `live` names an existing, complete version
 at every moment. Each but a note wakes the watchers, so that what goes live is served at once.
@@ -16,9 +16,11 @@ from shared.registry_limits import (
     annotation_violations,
     asker_violations,
     keep_violations,
+    percent_violations,
     refuse,
     version_violations,
 )
+from shared.rollout import RolloutMode
 from shared.store.connection import Argument, StoreConnection
 from shared.store.keys import ModelKeys
 from shared.store.model_store import ModelStore, no_model
@@ -50,8 +52,8 @@ class Pruned:
 class ModelRegistry:
     """Changes models. Every method raises StoreUnavailableError while Redis is away, and NotFoundError MODEL_NOT_FOUND.
 
-    Bad words are an InvalidInputError that names them. An `etag` that is not empty must be what the alias has now: if
-    it is not, the change raises ConflictError ETAG_MISMATCH.
+    Bad words are an InvalidInputError that names them. An `etag` that is not empty must be what the alias, or the
+    rollout, has now: if it is not, the change raises ConflictError ETAG_MISMATCH.
     """
 
     def __init__(self, connection: StoreConnection) -> None:
@@ -61,9 +63,12 @@ class ModelRegistry:
             ModelChange(connection, name)
             for name in ("promote", "rollback", "hold", "alias", "annotate", "delete", "prune")
         )
+        self._set_rollout, self._end_rollout = (
+            ModelChange(connection, name) for name in ("set_rollout", "end_rollout")
+        )
 
     def promote(self, model: str, version: int, *, etag: str = "", actor: str = "", reason: str = "") -> ModelSummary:
-        """Makes a version live and lifts a hold.
+        """Makes a version live, lifts a hold, and ends the rollout that tries this version.
 
         Raises:
             NotFoundError: VERSION_NOT_FOUND.
@@ -84,6 +89,38 @@ class ModelRegistry:
         """Puts a hold on a model, in the place of one that is there, or lifts it."""
         refuse(asker_violations(actor, reason))
         return self._model_after(self._hold, Change(model), int(held), actor, reason)
+
+    def set_rollout(
+        self,
+        model: str,
+        version: int,
+        mode: RolloutMode,
+        percent: float,
+        *,
+        etag: str = "",
+        actor: str = "",
+        reason: str = "",
+    ) -> ModelSummary:
+        """Tries a version on a share of the requests, in the place of another one, or changes how it is tried.
+
+        It ends when the version goes live, however it does. Setting what is set already, with the same actor and
+        reason, changes nothing, its etag included.
+
+        Raises:
+            NotFoundError: VERSION_NOT_FOUND.
+            WrongStateError: VERSION_IS_LIVE, or NO_LIVE_VERSION where there is none to try it beside.
+        """
+        refuse(version_violations(version), percent_violations(percent), asker_violations(actor, reason))
+        how = (mode.value, repr(float(percent)), etag, actor, reason)
+        return self._model_after(self._set_rollout, Change(model, version), version, *how)
+
+    def end_rollout(self, model: str, *, etag: str = "") -> ModelSummary:
+        """Ends a rollout; its version stays as it is.
+
+        Raises:
+            WrongStateError: NO_ROLLOUT.
+        """
+        return self._model_after(self._end_rollout, Change(model), etag)
 
     def set_alias(self, model: str, alias: str, version: int, *, etag: str = "", actor: str = "") -> str:
         """Points an alias to a version, or removes it where that is 0; the etag to give with the next change.
@@ -150,7 +187,7 @@ class ModelRegistry:
 
         Raises:
             NotFoundError: VERSION_NOT_FOUND.
-            WrongStateError: VERSION_IN_USE, for one that is live, has another alias than `latest`, or is pinned.
+            WrongStateError: VERSION_IN_USE, for one that is live, has another alias than `latest`, is pinned or tried.
         """
         refuse(version_violations(version))
         self._changed(self._delete, Change(model, version), version)
@@ -158,8 +195,8 @@ class ModelRegistry:
     def prune(self, model: str, keep_newest: int, *, dry_run: bool) -> Pruned:
         """Removes old versions, at most 1,000, oldest first; with `dry_run` only says which it would.
 
-        Kept are the newest, and those that are live, that a rollback can lead to, that have an alias or are pinned:
-        each version goes only if none of this holds at the moment it goes.
+        Kept are the newest, and those that are live, that a rollback can lead to, that have an alias, are pinned or
+        tried: each version goes only if none of this holds at the moment it goes.
         """
         refuse(keep_violations(keep_newest))
         gone: list[int] = []

@@ -9,10 +9,11 @@ import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from client.trainer_client import TrainerClient
+from shared.pb.weightcast.v1 import model_pb2, training_pb2
 from shared.pb.weightcast.v1 import model_registry_service_pb2 as pb
-from shared.pb.weightcast.v1 import training_pb2
 
-MODEL, LONELY = "ruled", "lonely"
+MODEL, LONELY, WAITING = "ruled", "lonely", "waiting"
+CANARY = model_pb2.ModelRollout.MODE_CANARY
 INVALID, NOT_FOUND = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND
 WRONG_STATE, ABORTED = grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.ABORTED
 TIMEOUT_SECONDS = 20.0
@@ -54,15 +55,21 @@ def stale(name: str, method: str, *words: str, **request: Any) -> Bad:  # noqa: 
 
 NOTES, LABELS, ALL = FieldMask(paths=["notes"]), FieldMask(paths=["labels"]), FieldMask(paths=["*"])
 PROMOTE, ROLLBACK, HOLD, ALIAS = "PromoteModelVersion", "RollbackModel", "SetModelHold", "SetModelAlias"
+TRY, END = "SetModelRollout", "EndModelRollout"
 UPDATE, DELETE, PRUNE, CHANGES = "UpdateModelVersion", "DeleteModelVersion", "PruneModelVersions", "ListLiveChanges"
 VERSIONS, GET = "ListModelVersions", "GetModelVersion"
 LATER = "latest is 3"
 WORD = "x"  # no page's token
+TRYING = {"version": 2, "mode": CANARY, "percent": 10}
+TRYING_FIRST = {**TRYING, "version": 1}
+SHARES = (0.0, -0.1, 100.1, float("nan"), float("inf"))
 UNKNOWN: dict[str, dict[str, Any]] = {
     PROMOTE: {"version": 1},
     ROLLBACK: {},
     HOLD: {"held": True},
     ALIAS: {"alias": "best", "version": 1},
+    TRY: TRYING,
+    END: {},
     UPDATE: {"version": 1, "update_mask": NOTES},
     DELETE: {"version": 1},
     PRUNE: {"keep_newest": 1},
@@ -82,6 +89,15 @@ CALLS = [
     bad("a long reason", PROMOTE, "reason", "501", "500", version=1, reason="x" * 501),
     bad("a long reason back", ROLLBACK, "reason", "501", "500", reason="x" * 501),
     bad("a long reason to hold", HOLD, "reason", "501", "500", held=True, reason="x" * 501),
+    *(
+        bad(f"a share of {share}", TRY, "percent", f"got {share}", "more than 0", "100", **{**TRYING, "percent": share})
+        for share in SHARES
+    ),
+    bad("no mode", TRY, "mode", "required", "MODE_CANARY or MODE_SHADOW", version=2, percent=10),
+    bad("an unknown mode", TRY, "mode", "got 7", "MODE_CANARY or MODE_SHADOW", **{**TRYING, "mode": 7}),
+    bad("trying nothing", TRY, "version", "0", "1 or more", mode=CANARY, percent=10),
+    bad("a long name to try", TRY, "actor", "65", "64", **TRYING, actor="x" * 65),
+    bad("a long reason to try", TRY, "reason", "501", "500", **TRYING, reason="x" * 501),
     bad("no mask", UPDATE, "update_mask", "nothing", "notes, labels, pinned", version=1, notes="x"),
     bad("everything", UPDATE, "update_mask", "*", "notes, labels, pinned", version=1, update_mask=ALL),
     bad("long notes", UPDATE, "notes", "4001", "4000", version=1, notes="x" * 4001, update_mask=NOTES),
@@ -104,7 +120,7 @@ CALLS = [
     bad("a bad token", CHANGES, "page_token", WORD, page_token=WORD),
     *(
         bad(f"{method} of no model", method, "model", "required", model="")
-        for method in (PROMOTE, ROLLBACK, HOLD, ALIAS, DELETE, PRUNE, CHANGES)
+        for method in (PROMOTE, ROLLBACK, HOLD, ALIAS, TRY, END, DELETE, PRUNE, CHANGES)
     ),
     bad("an update of no model", UPDATE, "model", "required", model="", update_mask=NOTES),
     *(
@@ -112,6 +128,7 @@ CALLS = [
         for method, more in UNKNOWN.items()
     ),
     missing("an unknown version", PROMOTE, "VERSION_NOT_FOUND", "4", LATER, version=4),
+    missing("trying what is not there", TRY, "VERSION_NOT_FOUND", "4", LATER, **{**TRYING, "version": 4}),
     missing("an alias to nowhere", ALIAS, "VERSION_NOT_FOUND", "4", LATER, alias="best", version=4),
     missing("notes on nothing", UPDATE, "VERSION_NOT_FOUND", "4", LATER, version=4, update_mask=NOTES),
     missing("deleting what is not there", DELETE, "VERSION_NOT_FOUND", "4", LATER, version=4),
@@ -123,6 +140,16 @@ CALLS = [
     stale("a new alias that is there", ALIAS, "version 1", alias="best", version=2, etag="0"),
     stale("an alias that is gone", ALIAS, "does not exist", "'0'", alias="none", version=2, etag="9"),
     stale("a stale live", ALIAS, "version 3", alias="live", version=2, etag="1"),
+    stale("a stale rollout", TRY, "version 1 on 12.5 %", "shadow", **TRYING, etag="1"),
+    stale("a new rollout where one is", TRY, "version 1 on 12.5 %", **TRYING, etag="0"),
+    stale("a stale end", END, "version 1 on 12.5 %", "shadow", etag="1"),
+    stale("a rollout that has ended", TRY, "none now", "'0'", model=LONELY, **TRYING_FIRST, etag="1"),
+    stale("the end of one that has ended", END, "none now", "'0'", model=LONELY, etag="1"),
+    forbidden("trying the live version", TRY, "VERSION_IS_LIVE", "version 3", **{**TRYING, "version": 3}),
+    forbidden("trying where none is live", TRY, "NO_LIVE_VERSION", PROMOTE, model=WAITING, **TRYING_FIRST),
+    forbidden("ending no rollout", END, "NO_ROLLOUT", TRY, model=LONELY),
+    forbidden("ending no rollout by its etag", END, "NO_ROLLOUT", TRY, model=LONELY, etag="0"),
+    forbidden("deleting what is tried", DELETE, "VERSION_IN_USE", "tried by a rollout", END, version=1),
     forbidden("deleting the live version", DELETE, "VERSION_IN_USE", "live", "promote another", version=3),
     forbidden("deleting what has an alias", DELETE, "VERSION_IN_USE", "'best'", "SetModelAlias", version=1),
     forbidden("deleting what is pinned", DELETE, "VERSION_IN_USE", "pinned", "UpdateModelVersion", version=2),
@@ -132,12 +159,18 @@ CALLS = [
 
 @pytest.fixture(scope="module")
 def ruled(trainer: TrainerClient) -> TrainerClient:
-    """Two models: one of three versions, the third live, the first `best`, the second pinned; and one of a version."""
-    for model in (MODEL, MODEL, MODEL, LONELY):
-        job = trainer.wait(
-            trainer.create_job(training_pb2.TrainingSpec(model=model, dataset="digits", epochs=1, seed=1)).id
-        )
+    """One model of three versions, the third live, the first `best` and tried, the second pinned; and two of a version.
+
+    One of these has no live version.
+    """
+    manual = training_pb2.Promotion(policy=training_pb2.Promotion.POLICY_MANUAL)
+    for model in (MODEL, MODEL, MODEL, LONELY, WAITING):
+        spec = training_pb2.TrainingSpec(model=model, dataset="digits", epochs=1, seed=1)
+        if model == WAITING:
+            spec.promotion.CopyFrom(manual)
+        job = trainer.wait(trainer.create_job(spec).id)
         assert job.version, job.error_message
+    trainer.set_rollout(MODEL, 1, 12.5, shadow=True)
     trainer.registry.SetModelAlias(pb.SetModelAliasRequest(model=MODEL, alias="best", version=1))
     pin = FieldMask(paths=["pinned"])
     trainer.registry.UpdateModelVersion(
@@ -155,7 +188,7 @@ def everything(trainer: TrainerClient) -> list[Any]:
             registry.ListModelVersions(pb.ListModelVersionsRequest(model=model)),
             registry.ListLiveChanges(pb.ListLiveChangesRequest(model=model)),
         )
-        for model in (MODEL, LONELY)
+        for model in (MODEL, LONELY, WAITING)
     ]
 
 

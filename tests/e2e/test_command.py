@@ -23,6 +23,7 @@ COMMANDS = (
     *("models annotate", "models gc", "models rm", "jobs create", "jobs rm"),
     *("schedules", "schedules create", "schedules list", "schedules show", "schedules pause", "schedules resume"),
     *("schedules rm", "datasets", "datasets list", "datasets show", "datasets add", "datasets rm", "bench"),
+    *("rollouts", "rollouts set", "rollouts show", "rollouts end", "rollouts promote"),
 )
 NOWHERE = ("--trainer", "127.0.0.1:1")
 # conftest.py's Shell and Result, and what makes a shell; test folders are no packages to import them from.

@@ -17,6 +17,7 @@ from shared.model_version import (
     VersionRef,
 )
 from shared.recipe import Promotion, PromotionPolicy
+from shared.rollout import RolloutMode
 from shared.snapshot_codec import decode
 from shared.store.connection import StoreConnection
 from shared.store.keys import ModelKeys
@@ -106,12 +107,13 @@ def test_all_keys_of_a_model_share_its_hash_tag(
         models.publish("tiny", snapshot(), job)
     registry.annotate("tiny", 1, notes="first")
     registry.set_hold("tiny", held=True)
+    registry.set_rollout("tiny", 1, RolloutMode.CANARY, 10)
     keys = {key.decode() for key in connection.command("KEYS", "*")}
     own = {key for key in keys if key.startswith("weightcast:{tiny}:")}
     assert keys - own == {"weightcast:models", "weightcast:models:events"}
     receipts = {key for key in own if ":receipt:" in key}
     assert own - receipts == set(ModelKeys("tiny").in_order())
-    assert len(own) == 15 + 2
+    assert len(own) == 16 + 3
     assert all(0 < connection.command("TTL", key) <= 60 for key in receipts)
 
 

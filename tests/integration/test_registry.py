@@ -23,6 +23,7 @@ from shared.model_version import (
     VersionRef,
 )
 from shared.recipe import Promotion, PromotionPolicy
+from shared.rollout import RolloutMode
 from shared.store.connection import Argument, StoreConnection
 from shared.store.keys import MODELS, ModelKeys
 from shared.store.model_events import ModelEvents
@@ -395,6 +396,16 @@ BAD: dict[str, tuple[Callable[[ModelRegistry], object], tuple[str, ...], tuple[s
         ("65", "64", "501", "500"),
     ),
     "why back": (lambda r: r.rollback("tiny", reason="x" * 501), ("reason",), ("501", "500")),
+    "trying no version": (
+        lambda r: r.set_rollout("tiny", 0, RolloutMode.CANARY, 10),
+        ("version",),
+        ("0", "1 or more"),
+    ),
+    "why try": (
+        lambda r: r.set_rollout("tiny", 1, RolloutMode.CANARY, 10, reason="x" * 501),
+        ("reason",),
+        ("501", "500"),
+    ),
     "why hold": (lambda r: r.set_hold("tiny", held=True, reason="x" * 501), ("reason",), ("501", "500")),
     "notes": (lambda r: r.annotate("tiny", 1, notes="x" * 4001), ("notes",), ("4001", "4000")),
     "a label's name": (lambda r: r.annotate("tiny", 1, labels={"Team": ""}), ("labels['Team']",), ("a-z",)),
@@ -485,6 +496,11 @@ def test_a_refused_deletion_names_all_that_need_the_version(registry: ModelRegis
         registry.set_alias("tiny", alias, 1)
     registry.annotate("tiny", 1, pinned=True)
     refused(lambda: registry.delete("tiny", 1), WrongStateError, "VERSION_IN_USE", "live", "'best', 'canary'", "pinned")
+    publish("b")
+    registry.set_rollout("tiny", 1, RolloutMode.SHADOW, 10)
+    refused(
+        lambda: registry.delete("tiny", 1), WrongStateError, "VERSION_IN_USE", "'best', 'canary'", "pinned", "tried"
+    )
 
 
 def test_of_a_deleted_version_nothing_is_left(
@@ -761,6 +777,10 @@ WAKES: dict[str, Callable[[ModelRegistry], object]] = {
     "promotion": lambda r: r.promote("tiny", 1),
     "rollback": lambda r: r.rollback("tiny"),
     "hold": lambda r: r.set_hold("tiny", held=True),
+    "rollout": lambda r: r.set_rollout("tiny", 1, RolloutMode.CANARY, 10),
+    "rollout of another": lambda r: r.set_rollout("tiny", 4, RolloutMode.SHADOW, 10),
+    "share": lambda r: r.set_rollout("tiny", 4, RolloutMode.CANARY, 20),
+    "rollout's end": lambda r: r.end_rollout("tiny"),
     "alias": lambda r: r.set_alias("tiny", "best", 1),
     "no alias": lambda r: r.set_alias("tiny", "worst", 0),
     "deletion": lambda r: r.delete("tiny", 3),
@@ -776,6 +796,7 @@ def test_each_change_wakes_the_watchers(
     publish("ab")
     publish("cd", MANUAL)
     registry.set_alias("tiny", "worst", 1)
+    registry.set_rollout("tiny", 4, RolloutMode.CANARY, 10)
     events = ModelEvents(connection)
     events.follow(["tiny"])
     WAKES[change](registry)
@@ -799,6 +820,8 @@ def test_a_change_whose_answer_was_lost_is_made_once(
     registry.set_alias("tiny", "best", 0)
     registry.delete("tiny", 4)
     registry.prune("tiny", 100, dry_run=True)
+    registry.set_rollout("tiny", 2, RolloutMode.CANARY, 10)
+    registry.end_rollout("tiny")
     lost: list[Any] = []
     read = redis.Redis.parse_response
 
@@ -823,6 +846,11 @@ def test_a_change_whose_answer_was_lost_is_made_once(
     assert losing(lambda: registry.promote("tiny", 1, etag=etag_of(models, "live"))).live_version == 1
     assert losing(lambda: registry.set_alias("tiny", "best", 2, etag="0")) == etag_of(models, "best")
     assert losing(lambda: registry.set_alias("tiny", "best", 0)) == "0"
+    tried = losing(lambda: registry.set_rollout("tiny", 2, RolloutMode.CANARY, 10, etag="0"))
+    assert tried == models.model("tiny")
+    assert (
+        losing(lambda: registry.end_rollout("tiny", etag=tried.rollout.etag)).rollout is models.rollout("tiny") is None
+    )
     losing(lambda: registry.delete("tiny", 6))
     refused(lambda: models.version("tiny", 6), NotFoundError, "VERSION_NOT_FOUND")
     publish("ghi", MANUAL)
@@ -839,6 +867,8 @@ def test_a_change_whose_answer_was_lost_is_made_once(
         lambda r: r.promote("none", 1),
         lambda r: r.rollback("none"),
         lambda r: r.set_hold("none", held=True),
+        lambda r: r.set_rollout("none", 1, RolloutMode.CANARY, 10, etag="1"),
+        lambda r: r.end_rollout("none", etag="1"),
         lambda r: r.set_alias("none", "best", 1),
         lambda r: r.set_alias("none", "live", 1),
         lambda r: r.annotate("none", 1, notes="x"),

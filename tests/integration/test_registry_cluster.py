@@ -8,6 +8,7 @@ import pytest
 from shared.errors import ConflictError, NotFoundError
 from shared.model_version import Cause, PromotionOutcome, PromotionVerdict, StoredSnapshot, VersionFilter
 from shared.recipe import Promotion, PromotionPolicy
+from shared.rollout import RolloutMode
 from shared.store.connection import StoreConnection
 from shared.store.keys import ModelKeys
 from shared.store.model_store import ModelStore
@@ -47,7 +48,15 @@ def test_the_registry_works_on_the_master_that_has_the_model(
             registry.set_alias(name, "best", 2, etag="0")
         written = registry.annotate(name, 1, notes="good", labels={"team": "a"}, pinned=True)
         assert models.version(name, "best", with_weights=False) == written
+        registry.set_rollout(name, 1, RolloutMode.SHADOW, 10)
+        tried = registry.set_rollout(name, 4, RolloutMode.SHADOW, 10).rollout
+        assert tried is not None
+        assert tried.version == 4
+        assert models.rollout(name) == tried
+        assert registry.end_rollout(name, etag=tried.etag).rollout is models.rollout(name) is None
+        registry.set_rollout(name, 4, RolloutMode.CANARY, 10, etag="0")
         assert registry.promote(name, 4).live_version == 4
+        assert models.rollout(name) is None
         assert [change.cause for change in registry.history(name, count=2).changes] == [
             Cause.PROMOTED,
             Cause.ROLLED_BACK,

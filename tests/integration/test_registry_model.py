@@ -39,6 +39,7 @@ from shared.model_version import (
     VersionRef,
 )
 from shared.recipe import Promotion, PromotionPolicy
+from shared.rollout import RolloutMode
 from shared.snapshot_codec import snapshot_digest, verify_digest
 from shared.store.connection import StoreConnection
 from shared.store.keys import ModelKeys
@@ -54,12 +55,15 @@ REFUSALS = (
     "ALIAS_NOT_FOUND",
     "ETAG_MISMATCH",
     "JOB_ENDED",
+    "NO_ROLLOUT",
     "LIVE_VERSION_CHANGED",
     "NO_PREVIOUS_VERSION",
     "VERSION_IN_USE",
+    "VERSION_IS_LIVE",
     "VERSION_NOT_FOUND",
 )
 WORKERS, TURNS = 6, 150
+ACTS = ("publish", "promote", "rollback", "rollout", "end", "alias", "delete", "prune", "pin")
 
 
 def snapshot_of(number: int) -> StoredSnapshot:
@@ -89,12 +93,18 @@ class PlainModel:
     formerly: list[int] = field(default_factory=list)
     history: list[tuple[int, int, Cause, str, str]] = field(default_factory=list)
     hold: tuple[str, str] | None = None
+    rollout: tuple[int, RolloutMode, float, str] | None = None
     jobs: dict[str, Publication | None] = field(default_factory=dict)
 
     @property
     def live(self) -> int:
         """What is live, 0 for nothing."""
         return self.pointed.get(LIVE, 0)
+
+    @property
+    def tried(self) -> int:
+        """What the rollout tries, 0 for nothing."""
+        return self.rollout[0] if self.rollout else 0
 
     def aliases(self) -> dict[str, int]:
         """Every alias with its version."""
@@ -106,7 +116,9 @@ class PlainModel:
         self.pointed[alias], self.etags[alias] = version, str(self.revision)
 
     def make_live(self, version: int, cause: Cause, actor: str, reason: str) -> None:
-        """Moves `live`."""
+        """Moves `live`, and ends a rollout that has served its purpose."""
+        if self.tried == version:
+            self.rollout = None
         if version != self.live:
             if self.live and cause is not Cause.ROLLED_BACK:
                 self.formerly.append(self.live)
@@ -128,7 +140,7 @@ class PlainModel:
 
     def is_needed(self, version: int) -> bool:
         """Whether a version must not be deleted."""
-        return version in self.pointed.values() or self.versions[version].annotations.pinned
+        return version in {*self.pointed.values(), self.tried} or self.versions[version].annotations.pinned
 
     def delete(self, version: int) -> None:
         """Deletes a version that may be."""
@@ -145,6 +157,11 @@ class PlainModel:
         """What pruning removes."""
         old = sorted(self.versions)[: -keep_newest or None]
         return [version for version in old if version not in self.formerly[-1:] and not self.is_needed(version)]
+
+
+def given(etag: str, kind: str) -> str:
+    """No etag, this one, or another one."""
+    return {"": "", "fresh": etag, STALE: f"{etag}0"}[kind]
 
 
 class RegistryMachine(RuleBasedStateMachine):
@@ -226,6 +243,46 @@ class RegistryMachine(RuleBasedStateMachine):
         self.plain.hold = ("eve", reason) if held else None
         self.agree(None, lambda: self.registry.set_hold(MODEL, held=held, actor="eve", reason=reason))
 
+    @rule(
+        data=st.data(),
+        mode=st.sampled_from(RolloutMode),
+        percent=st.sampled_from((1 / 3, 100.0)),
+        etag=st.sampled_from(("", "fresh", STALE)),
+    )
+    def set_rollout(self, data: st.DataObject, mode: RolloutMode, percent: float, etag: str) -> None:
+        """Tries a version, or the same one otherwise, or not otherwise."""
+        version, given, expected = self.any_version(data), self.rollout_etag(etag), None
+        if version not in self.plain.versions:
+            expected = "VERSION_NOT_FOUND"
+        elif etag == STALE:
+            expected = "ETAG_MISMATCH"
+        elif version == self.plain.live:
+            expected = "VERSION_IS_LIVE"
+        elif not self.plain.rollout or self.plain.rollout[:3] != (version, mode, percent):
+            self.plain.revision += 1
+            self.plain.rollout = (version, mode, percent, str(self.plain.revision))
+        self.agree(expected, lambda: self.registry.set_rollout(MODEL, version, mode, percent, etag=given))
+
+    @precondition(lambda self: self.plain.tried)
+    @rule()
+    def promote_what_is_tried(self) -> None:
+        """Promotes a candidate."""
+        version = self.plain.tried
+        self.plain.make_live(version, Cause.PROMOTED, "ann", "")
+        self.plain.hold = None
+        self.agree(None, lambda: self.registry.promote(MODEL, version, actor="ann"))
+
+    @rule(etag=st.sampled_from(("", "fresh", STALE)))
+    def end_rollout(self, etag: str) -> None:
+        """Ends a rollout, if there is one."""
+        given, expected = self.rollout_etag(etag), None
+        if etag == STALE:
+            expected = "ETAG_MISMATCH"
+        elif not self.plain.rollout:
+            expected = "NO_ROLLOUT"
+        self.plain.rollout = self.plain.rollout if expected else None
+        self.agree(expected, lambda: self.registry.end_rollout(MODEL, etag=given))
+
     @rule(data=st.data(), alias=st.sampled_from(ALIASES), etag=st.sampled_from(("", "fresh", STALE)))
     def set_alias(self, data: st.DataObject, alias: str, etag: str) -> None:
         """Points an alias or removes it."""
@@ -294,12 +351,14 @@ class RegistryMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.plain.counter)
     @invariant()
     def the_model_is_what_it_must_be(self) -> None:
-        """Aliases with their etags, the way back, the hold, the count."""
+        """Aliases with their etags, the way back, the hold, the rollout, the count."""
         model, plain = self.models.model(MODEL), self.plain
         assert (model.live_version, model.latest_version) == (plain.live, max(plain.versions))
         assert model.version_count == len(plain.versions)
         assert model.previous_version == (plain.formerly or [0])[-1]
         assert (model.hold and (model.hold.actor, model.hold.reason)) == plain.hold
+        assert self.models.rollout(MODEL) == (tried := model.rollout)
+        assert (tried and (tried.version, tried.mode, tried.percent, tried.etag)) == plain.rollout
         etags = {**plain.etags, LATEST: ""}
         assert model.aliases == tuple(Alias(name, at, etags[name]) for name, at in sorted(plain.aliases().items()))
         stored = self.connection.command("LRANGE", ModelKeys(MODEL).previous, 0, -1)
@@ -333,7 +392,12 @@ class RegistryMachine(RuleBasedStateMachine):
     def etag(self, alias: str, kind: str) -> str:
         """No etag, the one that a client reads now, or another one."""
         pointed = {found.name: found.etag for found in self.models.model(MODEL).aliases}
-        return {"": "", "fresh": pointed.get(alias, "0"), STALE: f"{pointed.get(alias, '0')}0"}[kind]
+        return given(pointed.get(alias, "0"), kind)
+
+    def rollout_etag(self, kind: str) -> str:
+        """The same for the rollout."""
+        rollout = self.models.rollout(MODEL)
+        return given(rollout.etag if rollout else "0", kind)
 
     def agree(self, expected: object, call: Callable[[], object]) -> None:
         """Asserts that a call is refused with the reason that is expected, or returns what is; None stands for any."""
@@ -388,7 +452,7 @@ class Worker:
         choose = random.Random(self.number)  # noqa: S311 - a test's choices
         for turn in range(turns):
             with suppress(ConflictError, WrongStateError, NotFoundError):
-                name = choose.choice(("publish", "publish", "promote", "rollback", "alias", "delete", "prune", "pin"))
+                name = choose.choice(("publish", *ACTS))
                 self.act(name, turn, choose)
                 self.done[name] += 1
 
@@ -410,6 +474,10 @@ class Worker:
             case "rollback":
                 self.registry.rollback(MODEL, etag=choose.choice(("", etag)))
                 self.registry.set_hold(MODEL, held=False)
+            case "rollout":
+                self.registry.set_rollout(MODEL, version, choose.choice(list(RolloutMode)), 10)
+            case "end":
+                self.registry.end_rollout(MODEL)
             case "alias":
                 self.registry.set_alias(MODEL, choose.choice(ALIASES), choose.choice((0, version)))
             case "delete":
@@ -421,7 +489,7 @@ class Worker:
 
 
 def test_many_at_once_leave_one_consistent_model(connect: Callable[[], StoreConnection]) -> None:
-    """`live` names a complete version at every moment; at the end no number is missing or double, and all fits."""
+    """`live` is complete and never what is tried; at the end no number is missing or double, and all fits."""
     connection = connect()
     models, registry = ModelStore(connection), ModelRegistry(connection)
     models.publish(MODEL, snapshot_of(0), "first")
@@ -435,6 +503,8 @@ def test_many_at_once_leave_one_consistent_model(connect: Callable[[], StoreConn
         looks = 0
         while not ended.is_set() or looks == 0:
             verify_digest(store.version(MODEL, LIVE).snapshot)
+            model = store.model(MODEL)
+            assert model.rollout is None or model.rollout.version != model.live_version
             looks += 1
         return looks
 
@@ -446,9 +516,7 @@ def test_many_at_once_leave_one_consistent_model(connect: Callable[[], StoreConn
         finally:
             ended.set()
         assert min(watcher.result() for watcher in watchers) > TURNS
-    assert set(sum((worker.done for worker in workers), Counter())) == {
-        "publish", "promote", "rollback", "alias", "delete", "prune", "pin"
-    }  # fmt: skip
+    assert set(sum((worker.done for worker in workers), Counter())) == set(ACTS)
     published = sorted(number for worker in workers for number in worker.published)
     assert published == list(range(2, len(published) + 2))
     check_that_all_fits(connection, models, registry)
@@ -463,6 +531,7 @@ def check_that_all_fits(connection: StoreConnection, models: ModelStore, registr
     for version in stored:
         verify_digest(models.version(MODEL, version).snapshot)
     assert {alias.version for alias in model.aliases} <= stored
+    assert model.rollout is None or model.rollout.version in stored
     assert model.latest_version == max(stored)
     annotated = {int(name.partition(b":")[0]) for name in connection.command("HKEYS", keys.annotations)}
     assert annotated <= stored

@@ -13,6 +13,7 @@ import pytest
 from shared.model_version import PromotionOutcome, PromotionVerdict, StoredSnapshot
 from shared.pb.weightcast.v1 import model_registry_service_pb2 as pb
 from shared.recipe import Promotion, PromotionPolicy
+from shared.rollout import RolloutMode
 from shared.store.connection import Argument, StoreConnection
 from shared.store.keys import MODELS, ModelKeys
 from shared.store.model_store import ModelStore
@@ -98,6 +99,12 @@ class Calls:
         published = self._models.publish(self._model, SNAPSHOT, f"new-{next(self._jobs)}", verdict)
         self._registry.delete(self._model, published.ref.version)
 
+    def try_and_end(self) -> None:
+        """A rollout of the version before the live one."""
+        live = self._models.aliases(self._model)["live"]
+        self._registry.set_rollout(self._model, live - 1, RolloutMode.CANARY, 10)
+        self._registry.end_rollout(self._model)
+
     def by_name(self) -> dict[str, Call]:
         """All whose cost must not depend on how many versions there are."""
         return {
@@ -110,6 +117,7 @@ class Calls:
             "publish, if better": lambda: self.publish(IF_BETTER),
             "PromoteModelVersion, twice": self.swap,
             "RollbackModel": lambda: self._registry.rollback(self._model),
+            "SetModelRollout, EndModelRollout": self.try_and_end,
             "publish and DeleteModelVersion": self.delete,
         }
 
