@@ -33,9 +33,9 @@ RUN python -m compileall -q --invalidation-mode unchecked-hash . \
 
 FROM python:3.13-slim AS runtime
 ENV PATH=/venv/bin:$PATH PYTHONPATH=/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
-# /cache is where the trainer mounts a volume; a new one takes its owner from here.
+# /cache and /snapshots are where the services mount volumes; a new one takes its owner from here.
 RUN useradd --uid 10001 --user-group --no-log-init --no-create-home --home-dir /tmp --shell /usr/sbin/nologin weightcast \
- && install -d -o 10001 -g 10001 /cache
+ && install -d -o 10001 -g 10001 /cache /snapshots
 WORKDIR /app
 STOPSIGNAL SIGTERM
 
@@ -54,8 +54,8 @@ FROM runtime AS inference
 COPY --from=inference-build /venv /venv
 COPY --from=inference-build /app /app
 USER 10001:10001
-ENV WEIGHTCAST_INFERENCE_LISTEN=0.0.0.0:50052
-EXPOSE 50052
+ENV WEIGHTCAST_INFERENCE_LISTEN=0.0.0.0:50052 WEIGHTCAST_INFERENCE_METRICS_LISTEN=0.0.0.0:50053
+EXPOSE 50052 50053
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
   CMD ["python", "-m", "shared.health_probe", "127.0.0.1:50052", "--service", "liveness"]
 ENTRYPOINT ["python", "-m", "inference_service"]

@@ -43,9 +43,11 @@ def made_up_dataset(rng: np.random.Generator) -> Dataset:
     return Dataset("random", Preprocessing((28, 28), 1 / 255), tuple("0123456789"), split, split)
 
 
-def snapshots(count: int, dataset: Dataset, rng: np.random.Generator) -> list[StoredSnapshot]:
-    """`count` different 784–256–10 networks, ready to publish."""
-    architecture = Architecture.dense(dataset.preprocessing.input_size, HIDDEN, len(dataset.class_labels))
+def snapshots(
+    count: int, dataset: Dataset, rng: np.random.Generator, hidden: Sequence[int] = HIDDEN
+) -> list[StoredSnapshot]:
+    """`count` different networks of 784 features, hidden layers of these sizes and 10 classes, ready to publish."""
+    architecture = Architecture.dense(dataset.preprocessing.input_size, tuple(hidden), len(dataset.class_labels))
     provenance = Provenance(TrainingSpec(MODEL, dataset.name, seed=0), "bench", dataset.digest, datetime.now(UTC), {})
     networks = (initial_network(architecture, rng) for _ in range(count))
     return [

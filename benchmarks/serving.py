@@ -12,14 +12,21 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from benchmarks.contenders import h2load, serving_report
 from benchmarks.contenders.running import ROOT, say
-from benchmarks.contenders.serving_groups import GROUPS, MOST_RESIDENT_BYTES, MOST_START_SECONDS, STREAM_GOAL
+from benchmarks.contenders.serving_groups import (
+    GROUPS,
+    MOST_RESIDENT_BYTES,
+    MOST_START_SECONDS,
+    STREAM_GOAL,
+    Group,
+    beside,
+)
 from benchmarks.contenders.serving_servers import drop_settings, pinned
 from benchmarks.contenders.serving_task import Task, WrongServerError
 from benchmarks.contenders.serving_turns import House, Run, measure_group, measure_memory, measure_start, measure_stream
@@ -42,9 +49,8 @@ class Benchmark:
         self._house = house
         self.tables: dict[str, list[serving_report.Row]] = {}
 
-    def group(self, name: str) -> None:
+    def group(self, name: str, group: Group) -> None:
         """Contenders under one load of h2load's."""
-        group = GROUPS[name]
         rows = serving_report.group_rows(group, measure_group(self._house, group))
         self._show(name, group.title, "µs" if group.idle else "requests/s", rows)
 
@@ -124,13 +130,14 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = [*GROUPS, *OTHERS]
     parser.add_argument("--only", nargs="+", choices=names, default=names, help="which of the tables, default all")
+    parser.add_argument("--beside", type=Path, help="another checkout of this project: only what differs from it")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each contender, default %(default)s")
     parser.add_argument("--seconds", type=float, default=2.0, help="about how long a turn is, default %(default)s")
     parser.add_argument("--quick", action="store_true", help="a look at whether it works: two short rounds")
     return parser.parse_args()
 
 
-def measure(house: House, names: list[str]) -> tuple[Benchmark, dict[str, str]]:
+def measure(house: House, names: Iterable[str], groups: Mapping[str, Group]) -> tuple[Benchmark, dict[str, str]]:
     """Every table that was asked for, and why others could not be made."""
     benchmark, failed = Benchmark(house), dict[str, str]()
     for name in names:
@@ -139,7 +146,7 @@ def measure(house: House, names: list[str]) -> tuple[Benchmark, dict[str, str]]:
             if name in OTHERS:
                 OTHERS[name](benchmark)
             else:
-                benchmark.group(name)
+                benchmark.group(name, groups[name])
         except (h2load.LoadError, WrongServerError, RuntimeError, OSError) as error:
             failed[name] = str(error)
             say(f"no table {name}: {error}")
@@ -169,11 +176,12 @@ def main() -> None:
             task = Task(folder)
             ModelStore(StoreConnection(redis.url)).publish(MODEL, task.snapshot, training_job_id="first")
             house = House(task, folder, redis.url, cores[:1], cores[1:CORES], rounds, seconds)
-            benchmark, failed = measure(house, wanted.only)
+            groups = beside(wanted.beside) if wanted.beside else GROUPS
+            benchmark, failed = measure(house, groups if wanted.beside else wanted.only, groups)
             described = about(house)
         finally:
             redis.stop()
-    whole = not wanted.quick and {*wanted.only} == {*GROUPS, *OTHERS}
+    whole = not wanted.quick and not wanted.beside and {*wanted.only} == {*GROUPS, *OTHERS}
     results = RESULTS / ("serving.json" if whole else "serving-part.json")  # a look at a part keeps the whole one
     RESULTS.mkdir(exist_ok=True)
     results.write_text(json.dumps({**described, "tables": benchmark.tables, "failed": failed}, indent=2) + "\n")

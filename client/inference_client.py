@@ -23,6 +23,7 @@ DATA_TYPES: dict[np.dtype[np.uint8 | np.float32], tensor_pb2.DataType.ValueType]
 Examples = npt.NDArray[np.uint8 | np.float32] | Sequence[bytes]
 
 WAIT_POLL_SECONDS = 0.02
+ROUTING_KEY, REQUEST_ID = "weightcast-routing-key", "x-request-id"
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,10 +67,13 @@ class InferenceClient(ServiceClient):
         version: int | str | None = None,
         top_k: int = 1,
         include_probabilities: bool = False,
+        routing_key: str | None = None,
+        request_id: str | None = None,
     ) -> Prediction:
         """Classifies a batch: an array (rows, …input_shape) of uint8 or float32, or PNG or JPEG files.
 
-        `version` is a number or an alias; None means what is live.
+        `version` is a number or an alias; None means what is live, or what a rollout tries in its place, which is the same
+        for the same `routing_key`, such as a user's id. `request_id` stands in the service's log where the request does.
 
         Raises:
             RpcError: with the service's reason.
@@ -78,8 +82,9 @@ class InferenceClient(ServiceClient):
         request = request_for(
             model, examples, version=version, top_k=top_k, include_probabilities=include_probabilities
         )
+        metadata = metadata_of(routing_key, request_id)
         with rpc_errors():
-            return prediction_of(self.stub.Classify(request, timeout=self._timeout))
+            return prediction_of(self.stub.Classify(request, timeout=self._timeout, metadata=metadata))
 
     def classify_stream(
         self,
@@ -89,10 +94,13 @@ class InferenceClient(ServiceClient):
         version: int | str | None = None,
         top_k: int = 1,
         include_probabilities: bool = False,
+        routing_key: str | None = None,
+        request_id: str | None = None,
     ) -> Iterator[Prediction]:
         """Classifies batch after batch on one stream and yields their answers in order, while more are sent.
 
-        For many small batches: each costs a fraction of a `classify`. It has no deadline, and nothing is sent again.
+        For many small batches: each costs a fraction of a `classify`. It has no deadline, and nothing is sent again. All
+        of them have the one `routing_key` and `request_id`.
 
         Raises:
             RpcError: with the service's reason, where a batch is wrong or the connection is lost; the answers to the
@@ -110,7 +118,7 @@ class InferenceClient(ServiceClient):
                 failure.append(error)
 
         with rpc_errors():
-            for response in self.stub.ClassifyStream(requests()):
+            for response in self.stub.ClassifyStream(requests(), metadata=metadata_of(routing_key, request_id)):
                 yield prediction_of(response.response)
         if failure:
             raise failure[0]
@@ -144,6 +152,12 @@ class InferenceClient(ServiceClient):
                 why = status.failure.message or f"version {status.live.version} is served"
             time.sleep(WAIT_POLL_SECONDS)
         raise TimeoutError(f"version {version} of {model!r} was not served within {seconds:g} s: {why}")
+
+
+def metadata_of(routing_key: str | None, request_id: str | None) -> tuple[tuple[str, str], ...]:
+    """What a call says beside its message."""
+    said = ((ROUTING_KEY, routing_key), (REQUEST_ID, request_id))
+    return tuple((name, value) for name, value in said if value is not None)
 
 
 def request_for(

@@ -127,7 +127,8 @@ class LocalStack:
         self._log_to_file = log_to_file
         self.folder = Path(tempfile.mkdtemp(prefix="weightcast-", dir="/tmp"))
         self.redis = EmbeddedRedis(self.folder, append_only=append_only)
-        any_port = {"WEIGHTCAST_TRAINER_LISTEN": "127.0.0.1:0", "WEIGHTCAST_INFERENCE_LISTEN": "127.0.0.1:0"}
+        listening = ("TRAINER_LISTEN", "INFERENCE_LISTEN", "INFERENCE_METRICS_LISTEN")
+        any_port = {f"WEIGHTCAST_{name}": "127.0.0.1:0" for name in listening}
         told = {"WEIGHTCAST_REDIS_URL": self.redis.url, **any_port, **(environment or {})}
         self.trainer = ServiceProcess("trainer_service", self.folder, told, log_to_file=log_to_file)
         self.inference = ServiceProcess("inference_service", self.folder, told, log_to_file=log_to_file)

@@ -33,7 +33,8 @@ class Tally:
 class Traffic:
     """Sends batches drawn from `examples` in turn, from `start` to `stop`, a pause after each answer.
 
-    `verify` gets each batch's examples and its prediction, and returns what is wrong with it, or an empty string.
+    `verify` gets each batch's examples and its prediction, and returns what is wrong with it, or an empty string; `ask`
+    sends a batch.
     """
 
     def __init__(
@@ -46,12 +47,16 @@ class Traffic:
         batch_rows: int = 100,
         pause_seconds: float = 0.0,
         verify: Callable[[npt.NDArray[np.uint8 | np.float32], Prediction], str] = lambda _examples, _prediction: "",
+        ask: Callable[
+            [InferenceClient, str, npt.NDArray[np.uint8 | np.float32]], Prediction
+        ] = InferenceClient.classify,
     ) -> None:
         self.tally = Tally()
         self._address = address
         self._model = model
         self._batches = [examples[start : start + batch_rows] for start in range(0, len(examples), batch_rows)]
         self._verify = verify
+        self._ask = ask
         self._pause_seconds = pause_seconds
         self._lock = threading.Lock()
         self._answered = threading.Condition(self._lock)
@@ -89,7 +94,7 @@ class Traffic:
                 batch = self._batches[index % len(self._batches)]
                 index += 1
                 try:
-                    prediction = client.classify(self._model, batch)
+                    prediction = self._ask(client, self._model, batch)
                 except RpcError as error:
                     self._note_failure(f"{error.code.name}: {error.message}")
                     self._stopping.wait(max(self._pause_seconds, AFTER_FAILURE_SECONDS))

@@ -21,13 +21,23 @@ from inference_service.answering import Answering
 from inference_service.board import Board
 from inference_service.classification import Classification
 from inference_service.classify_protocol import ClassifyProtocol, ClassifyStreamProtocol
+from inference_service.comparison import Comparisons
+from inference_service.counted_methods import CountedMethods
+from inference_service.counter_totals import read
+from inference_service.counters import Counters
 from inference_service.infer_protocol import InferProtocol, InferStreamProtocol
 from inference_service.joint_status import JointStatus
+from inference_service.limits import Limits
+from inference_service.long_work import LongWork
+from inference_service.metrics_server import MetricsServer
 from inference_service.model_manager import ModelManager
 from inference_service.open_inference_servicer import OpenInferenceServicer
-from inference_service.polling_loop import PollingLoop, begin
+from inference_service.polling_loop import PollingLoop, begin, is_tested
 from inference_service.public_methods import PublicMethods
+from inference_service.replying import Replying
+from inference_service.request_log import RequestLog
 from inference_service.servicer import InferenceServicer
+from inference_service.snapshot_disk import SnapshotDisk
 from inference_service.statistics import Statistics
 from inference_service.watcher import Watcher
 from shared import logs
@@ -42,6 +52,9 @@ from shared.store.connection import StoreConnection
 from shared.store.model_events import ModelEvents
 from shared.store.model_store import ModelStore
 
+PROTOCOLS = (ClassifyProtocol(), ClassifyStreamProtocol(), InferProtocol(), InferStreamProtocol())
+# A message of up to twice the limit is read and refused with a remedy; what is larger, gRPC itself refuses.
+READ_FOR_ONE = 2
 log = structlog.get_logger()
 
 
@@ -52,48 +65,98 @@ def main() -> None:
     logs.configure(settings.log_level, f"inference-{member.number}" if member else "inference")
     threadpool_limits(1)  # requests run side by side; BLAS threads of their own would only fight over the cores
 
-    statistics = Statistics()
-    board = Board(member.board if member else None, statistics.snapshot)
+    metrics = None if member else MetricsServer(settings)  # of several processes, the supervisor's tells for all
+    counters = Counters(member.board, member.number) if member else Counters()
+    statistics = Statistics(counters)
+    board = Board(member.board if member else None)
     joint = JointStatus(board, lambda name, serving: server.health.set_serving(name, serving=serving))
     connection = StoreConnection(settings.redis_url)
     store = ModelStore(connection)
-    manager = ModelManager(store, settings.inference_pinned_versions, joint.announce)
+    disk = SnapshotDisk(settings.inference_snapshot_dir) if settings.inference_snapshot_dir else None
+    manager = ModelManager(store, settings.inference_pinned_bytes, joint.announce, statistics, disk)
     watcher = Watcher(store.model_names, ModelEvents(connection), manager, settings.inference_reconcile_seconds)
+    limits = limits_of(settings)
     pool = ThreadPoolExecutor(settings.inference_threads, thread_name_prefix="rpc")
-    classification = Classification(manager, settings.inference_max_batch_rows, statistics)
-    answering = Answering(classification, pool, settings.inference_max_waiting_bytes)
-    protocols = (ClassifyProtocol(), ClassifyStreamProtocol(), InferProtocol(), InferStreamProtocol())
-    server = Server(
-        settings.inference_listen,
-        pool,
-        settings.inference_max_message_bytes,
-        settings.port_file,
-        interceptors=[PublicMethods(protocols, answering)],
-        shared_port=member is not None,
-    )
-    servicer = InferenceServicer(  # type: ignore[abstract]  # what it lacks is answered from its bytes
-        manager, joint, settings.inference_max_batch_rows
-    )
-    server.add(partial(add_InferenceServiceServicer_to_server, servicer), pb.DESCRIPTOR)
-    open_servicer = OpenInferenceServicer(  # type: ignore[abstract]  # the same
-        manager, joint, settings.inference_max_batch_rows, lambda: [statistics.snapshot(), *board.others_statistics()]
-    )
-    server.add(
-        partial(add_GRPCInferenceServiceServicer_to_server, open_servicer), open_inference_service_pb2.DESCRIPTOR
-    )
+    request_log = RequestLog(settings.log_level)
+    answering = answering_by(manager, limits, pool, statistics, request_log)
+    told = (PROTOCOLS, answering, statistics.method, request_log)
+    server = server_of(settings, pool, PublicMethods(*told), statistics, shared_port=member is not None)
+    add_services(server, manager, joint, limits, statistics)
 
     if member:
         end_with_supervisor(board.orphan)
         joint.join(watcher.catch_up)
-    server.start(partial(begin, PollingLoop(protocols, answering), settings.inference_polling))
+    server.start(partial(begin, PollingLoop(*told), settings.inference_polling))
+    if metrics:
+        metrics.start(partial(read, counters), lambda: int(board.own.listening))
     log.info("ready", blas_kernel=running_kernel())
     watcher.start()
     joint.start()
     wait_for_signal()
-    server.stop(settings.shutdown_grace_seconds, answering.give_up)  # first finish what was accepted …
+    server.stop(  # first finish what was accepted …
+        settings.shutdown_grace_seconds,
+        drain=partial(answering.drain, settings.inference_drain_seconds),
+        give_up=answering.give_up,
+    )
     watcher.stop()  # … with versions still arriving …
     joint.stop()
+    if metrics:
+        metrics.stop()
     connection.close()  # … and only then let go of the store
+
+
+def limits_of(settings: InferenceSettings) -> Limits:
+    """How much one process takes."""
+    return Limits(
+        max_rows=settings.inference_max_batch_rows,
+        max_message_bytes=settings.inference_max_message_bytes,
+        max_in_flight=settings.inference_max_in_flight,
+        max_waiting_bytes=settings.inference_max_waiting_bytes,
+    )
+
+
+def answering_by(
+    manager: ModelManager, limits: Limits, pool: ThreadPoolExecutor, statistics: Statistics, request_log: RequestLog
+) -> Answering:
+    """What answers requests by the versions that `manager` holds."""
+    replying = Replying(request_log)
+    classification = Classification(manager, limits.max_rows, statistics, Comparisons(statistics))
+    return Answering(classification, LongWork(classification, replying, pool), replying, limits, statistics)
+
+
+def server_of(
+    settings: InferenceSettings,
+    pool: ThreadPoolExecutor,
+    public_methods: PublicMethods,
+    statistics: Statistics,
+    *,
+    shared_port: bool,
+) -> Server:
+    """The server, on which nothing is registered yet."""
+    is_public = settings.inference_polling == "public" or not is_tested()
+    return Server(
+        settings.inference_listen,
+        pool,
+        READ_FOR_ONE * settings.inference_max_message_bytes,
+        settings.port_file,
+        interceptors=[public_methods],
+        outermost=[CountedMethods(statistics, [protocol.method for protocol in PROTOCOLS])],
+        shared_port=shared_port,
+        max_calls=settings.inference_max_in_flight if is_public else None,  # or the polling loop bounds them itself
+        max_connection_calls=settings.inference_max_connection_calls,
+    )
+
+
+def add_services(
+    server: Server, manager: ModelManager, joint: JointStatus, limits: Limits, statistics: Statistics
+) -> None:
+    """Registers what this service answers; what the servicers lack is answered from its bytes."""
+    servicer = InferenceServicer(manager, joint, limits, statistics)  # type: ignore[abstract]  # see above
+    server.add(partial(add_InferenceServiceServicer_to_server, servicer), pb.DESCRIPTOR)
+    open_servicer = OpenInferenceServicer(manager, joint, limits, statistics)  # type: ignore[abstract]
+    server.add(
+        partial(add_GRPCInferenceServiceServicer_to_server, open_servicer), open_inference_service_pb2.DESCRIPTOR
+    )
 
 
 if __name__ == "__main__":

@@ -1,172 +1,210 @@
 """From a request's bytes to its answer's bytes: what arrived together is answered together, and long work elsewhere.
 
-Nobody waits for company: the caller says when nothing more has arrived, and then what was collected is answered by one
-product. What would keep the others waiting, a version or an image to read or a large batch, goes to a pool of
-threads, and what waits for that is bounded.
+Nobody waits for company: the caller says when nothing more has arrived, and then what was collected is answered, a
+product's worth at a time. Only so many requests are in work, and one more is turned away at once, so that they keep
+their time.
 """
 
-import os
-import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import Executor
-from contextlib import suppress
+from collections import deque
+from typing import Protocol as Interface
 
-import structlog
-
-from inference_service.classification import QUICK_MULTIPLY_ADDS, Classification, Request
-from inference_service.questions import Answer, Contents, Protocol, Reading
+from inference_service.callers import Caller
+from inference_service.classification import QUICK_MULTIPLY_ADDS, Classification
+from inference_service.limits import Limits
+from inference_service.long_work import LongWork, shutting_down
+from inference_service.questions import Contents, Protocol, Reading, Request
 from inference_service.recognition import Recognition
-from shared.errors import CapacityError, UnavailableError
+from inference_service.replying import Replying, send, stopped_waiting
+from shared.errors import CapacityError, InvalidInputError, UnavailableError, WeightcastError
 
-# Collected at most: more rows in one product are no faster, and whoever came first waits for all of them.
+# One product at most: more rows are no faster, and whoever came first waits for all of them.
 MOST_REQUESTS = 64
 MOST_ROWS = 256
-LONGEST_WAIT_SECONDS = 1e-3
+# Between two products, what goes on arriving is taken in for this long at most.
+LONGEST_TAKING_SECONDS = 3e-3
+# One look for more costs some microseconds, as this many multiplications at most do a hundred times.
+MULTIPLY_ADDS_A_LOOK = 2**23
+WATCHED_FROM = 2 * MOST_REQUESTS  # places in the line whose callers are worth an event when they hang up
 QUICKLY_READ_BYTES = 2**16  # a longer message that is not recognised is read by the pool too
-OVERHEAD_BYTES = 2**12  # what a waiting request takes beside its message
-# Called once, from any thread, with the answer's bytes or with what is wrong.
-Respond = Callable[[bytes | Exception], None]
-# Gives what a request asks, and its numbers.
-Read = Callable[[], tuple[Reading, Contents]]
-log = structlog.get_logger()
+QUIET_SECONDS, PAUSE_SECONDS = 0.1, 0.01
+FAREWELL_SECONDS = 0.5
+
+
+class Load(Interface):
+    """Where it is told how much is to do: `inference_service.statistics.Statistics`."""
+
+    def set_load(self, queued: int, in_flight: int, waiting_bytes: int) -> None:
+        """Requests that wait for their product; those and all others in work; the bytes of the others' messages."""
 
 
 class Answering:
-    """Answers requests; `take` and `flush` belong to one thread, `answer` may be called from any.
+    """Answers requests; `take`, `flush` and `look_up` belong to one thread, the rest may be called from any."""
 
-    Args:
-        classification: what answers.
-        pool: where long work is done.
-        max_waiting_bytes: how much the requests that wait for the pool may hold together.
-    """
-
-    def __init__(self, classification: Classification, pool: Executor, max_waiting_bytes: int) -> None:
+    def __init__(
+        self, classification: Classification, long_work: LongWork, replying: Replying, limits: Limits, load: Load
+    ) -> None:
         self._classification = classification
-        self._pool = pool
-        self._max_waiting_bytes = max_waiting_bytes
-        self._waiting_bytes = 0
-        self._waiting_lock = threading.Lock()
-        self._cores = threading.Semaphore(len(os.sched_getaffinity(0)))  # more products at a time only take turns
-        self._collected: list[tuple[Request, Respond]] = []
-        self._rows = self._multiply_adds = 0
-        self._oldest = 0.0  # when the first of those arrived, of time.perf_counter
-        self._has_given_up = threading.Event()
+        self._long_work = long_work
+        self._replying = replying
+        self._limits = limits
+        self._most = limits.max_in_flight
+        self._load = load
+        self._collected: deque[Request] = deque()
+        self._multiply_adds = 0  # of all those
+        # Messages of no more than this need no check of their bytes where there is one of their number.
+        self._small = min(limits.max_message_bytes, limits.max_waiting_bytes // limits.max_in_flight)
+        self._since = 0.0  # when the last product ended or the first was collected, of time.perf_counter
+        self._last_arrival = 0.0
+        self._busy = CapacityError(
+            f"{self._most} requests are in work, as many as may be; send it again later", reason="SERVER_BUSY"
+        )
+        self._closed: UnavailableError | None = None
+        long_work.on_change = self._tell_load
 
     @property
     def has_collected(self) -> bool:
         """Whether something waits for `flush`."""
         return bool(self._collected)
 
-    def take(self, recognition: Recognition, message: bytes, respond: Respond) -> None:
-        """Takes a request in, and answers what was collected if it is enough or has waited."""
-        arrived = time.perf_counter()
-        if self._collected and arrived - self._oldest > LONGEST_WAIT_SECONDS:
-            self.flush()  # however many go on arriving that are not collected
+    @property
+    def worth_looks(self) -> int:
+        """How often to look for more before the next product: it shall cost a small part of what the product does."""
+        return min(self._multiply_adds, QUICK_MULTIPLY_ADDS) // MULTIPLY_ADDS_A_LOOK
+
+    @property
+    def turns_away(self) -> bool:
+        """Whether as many requests are in work as may be, or the service takes no more."""
+        return len(self._collected) + self._long_work.count >= self._most
+
+    def why_not(self) -> WeightcastError:
+        """What to say to who is turned away; the same object each time."""
+        return self._closed or self._busy
+
+    def take(self, recognition: Recognition, message: bytes, caller: Caller) -> None:
+        """Takes a request in; answers some of what was collected if that has waited."""
+        caller.arrived = self._last_arrival = now = time.perf_counter()
+        collected, size = self._collected, len(message)
+        if not collected:
+            self._since = now
+        elif now - self._since > LONGEST_TAKING_SECONDS:  # however many go on arriving
+            self.flush()
         try:
+            if len(collected) + self._long_work.count >= self._most or size > self._small:
+                self._check_room(size, caller)
             known = recognition.recognised(message)
-            if known is None and len(message) > QUICKLY_READ_BYTES:
-                self._hand_over(lambda: recognition.read(message), len(message), arrived, respond)
+            if known is None and size > QUICKLY_READ_BYTES:
+                self._long_work.hand_over(lambda: recognition.read(message), size, caller)
                 return
             reading, contents = known or recognition.read(message)
-            request = self._classification.quick_request(reading, contents, arrived)
+            request = self._classification.quick_request(reading, contents, caller)
+            if request is None:
+                self._long_work.hand_over(lambda: (reading, contents), size, caller)
+                return
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this request's answer
-            send(respond, error)
+            send(caller, error)
             return
-        if request is None:
-            self._hand_over(lambda: (reading, contents), len(message), arrived, respond)
-            return
-        if not self._collected:
-            self._oldest = arrived
-        self._collected.append((request, respond))
-        self._rows += request.rows
+        if len(collected) >= WATCHED_FROM:
+            caller.watch()
+        collected.append(request)
         self._multiply_adds += request.rows * request.served.multiply_adds
-        is_enough = self._rows >= MOST_ROWS or self._multiply_adds >= QUICK_MULTIPLY_ADDS
-        if is_enough or len(self._collected) >= MOST_REQUESTS:
+
+    def look_up(self) -> None:
+        """Answers some of what was collected if that has waited, while others are turned away."""
+        self._last_arrival = now = time.perf_counter()
+        if self._collected and now - self._since > LONGEST_TAKING_SECONDS:
             self.flush()
 
     def flush(self) -> None:
-        """Answers what was collected."""
-        collected, self._collected, self._rows, self._multiply_adds = self._collected, [], 0, 0
-        answers = self._classification.answers([request for request, _ in collected])
-        for (request, respond), answer in zip(collected, answers, strict=True):
-            send(respond, encoded(request.reading, answer))
+        """Answers a product's worth of what was collected, the oldest first."""
+        requests = self._next()
+        self._replying.send(requests, self._classification.answers(requests))
+        self._since = time.perf_counter()
+        self._tell_load()
 
-    def give_up(self) -> None:
-        """Refuses what still waits for the pool, and what comes: the process has no more time."""
-        self._has_given_up.set()
-
-    def answer(self, protocol: Protocol, message: bytes) -> bytes:
+    def answer(self, protocol: Protocol, message: bytes, caller: Caller) -> bytes:
         """The answer to one request, in the caller's own thread.
 
         Raises:
             WeightcastError: what is wrong with it.
         """
-        arrived = time.perf_counter()
-        reading = protocol.read(message)
-        reply = self._answer_long(lambda: (reading, reading.contents), arrived)
-        if isinstance(reply, Exception):
-            raise reply
+        caller.arrived = self._last_arrival = time.perf_counter()
+        if self._closed:
+            raise self._closed
+        self._check_size(len(message))
+
+        def read() -> tuple[Reading, Contents]:
+            reading = protocol.read(message)
+            return reading, reading.contents
+
+        self._long_work.enter(len(message))
+        try:
+            request, reply = self._long_work.answer(read, caller)
+        finally:
+            self._long_work.leave(len(message))
+        self._replying.count([request])
         return reply
 
-    def _hand_over(self, read: Read, size: int, arrived: float, respond: Respond) -> None:
-        """Has a request answered by the pool, if there is room for it; `read` gives what it asks."""
-        size += OVERHEAD_BYTES
-        with self._waiting_lock:
-            waiting = self._waiting_bytes
-            if has_room := waiting == 0 or waiting + size <= self._max_waiting_bytes:
-                self._waiting_bytes += size
-        if not has_room:
-            message = f"requests of {waiting} bytes wait already, {self._max_waiting_bytes} may; try again later"
-            send(respond, CapacityError(message, reason="SERVER_BUSY"))
-            return
+    def drain(self, seconds: float) -> None:
+        """Returns when nobody asks any more. Who still does after so many seconds is told to ask elsewhere."""
+        self._wait_for_quiet(seconds)
+        self._closed = shutting_down()
+        self._most = 0
+        self._wait_for_quiet(FAREWELL_SECONDS)
 
-        def work() -> None:
-            try:
-                reply = self._answer_long(read, arrived)
-            finally:
-                with self._waiting_lock:
-                    self._waiting_bytes -= size
-            send(respond, reply)
+    def give_up(self) -> None:
+        """Refuses what was not begun: the process has no more time."""
+        self._long_work.give_up()
 
-        try:
-            self._pool.submit(work)
-        except RuntimeError:  # the pool was shut down
-            send(respond, shutting_down())
+    def _next(self) -> list[Request]:
+        """What one product shall answer; who has stopped waiting is let go."""
+        requests, now = self._oldest(), time.time()
+        waiting = [request for request in requests if request.caller.deadline > now and not request.caller.has_gone]
+        if len(waiting) < len(requests):
+            for request in requests:
+                if request not in waiting:
+                    send(request.caller, stopped_waiting(request.caller))
+        return waiting
 
-    def _answer_long(self, read: Read, arrived: float) -> bytes | Exception:
-        try:
-            if self._has_given_up.is_set():
-                return shutting_down()
-            reading, contents = read()
-            request = self._classification.request(reading, contents, arrived)
-            with self._cores:
-                (answer,) = self._classification.answers([request])
-        except Exception as error:  # noqa: BLE001 - as above
-            return error
-        return encoded(reading, answer)
+    def _oldest(self) -> list[Request]:
+        """Takes a product's worth out of what was collected."""
+        collected = self._collected
+        rows = multiply_adds = 0
+        for count, request in enumerate(collected):
+            work = request.rows * request.served.multiply_adds
+            rows += request.rows
+            if count == MOST_REQUESTS or (count and (rows > MOST_ROWS or multiply_adds + work > QUICK_MULTIPLY_ADDS)):
+                self._multiply_adds -= multiply_adds
+                return [collected.popleft() for _ in range(count)]
+            multiply_adds += work
+        requests = list(collected)
+        collected.clear()
+        self._multiply_adds = 0
+        return requests
 
+    def _tell_load(self) -> None:
+        queued, others = len(self._collected), self._long_work
+        self._load.set_load(queued, queued + others.count, others.waiting_bytes)
 
-def shutting_down() -> UnavailableError:
-    """What is said to whoever comes too late."""
-    return UnavailableError("the service is shutting down; ask another", reason="SHUTTING_DOWN")
+    def _check_room(self, size: int, caller: Caller) -> None:
+        """Whether a message of so many bytes may come in; who holds back by himself may where others may not."""
+        self._check_size(size)
+        in_flight = len(self._collected) + self._long_work.count
+        if in_flight >= self._most and not (caller.holds_back and in_flight < 2 * self._most):
+            raise self.why_not()
+        waiting = sum(len(request.contents) for request in self._collected) + self._long_work.waiting_bytes
+        most = self._limits.max_waiting_bytes
+        if waiting and waiting + size > most:  # one alone is taken however large it is
+            raise CapacityError(
+                f"requests of {waiting} bytes wait already, {most} may; send it again later", reason="SERVER_BUSY"
+            )
 
+    def _check_size(self, size: int) -> None:
+        most = self._limits.max_message_bytes
+        if size > most:
+            raise InvalidInputError.of("request", f"got {size} bytes, expected at most {most}; split the batch")
 
-def send(respond: Respond, reply: bytes | Exception) -> None:
-    """Sends a reply; what cannot be sent must not cost the others theirs, nor leave its asker without a word."""
-    try:
-        respond(reply)
-    except Exception as error:
-        log.exception("an answer could not be sent")
-        with suppress(Exception):
-            respond(error)
-
-
-def encoded(reading: Reading, answer: Answer | Exception) -> bytes | Exception:
-    """An answer as its asker's protocol writes it; an error as it is."""
-    if isinstance(answer, Exception):
-        return answer
-    try:
-        return reading.reply(answer)
-    except Exception as error:  # noqa: BLE001 - one answer that cannot be written must not cost the others theirs
-        return error
+    def _wait_for_quiet(self, seconds: float) -> None:
+        end = time.perf_counter() + seconds
+        while (now := time.perf_counter()) < end and now - self._last_arrival < QUIET_SECONDS:
+            time.sleep(PAUSE_SECONDS)

@@ -6,27 +6,28 @@ removes a dead one's. A process alone has a board without a folder: it reads not
 
 import json
 import os
+import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from shared.whole_files import write_whole
 
-STANDING, STATISTICS = "standing", "statistics"
+STANDING = "standing"
 
 
 @dataclass(frozen=True)
 class HeldVersion:
-    """What is told of a version that a process can answer by."""
+    """What is told of a version that a process can answer by; `restored` if its disk gave it, and not the store."""
 
     version: int
     digest: str
     publish_time: datetime
     load_time: datetime
+    restored: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,8 @@ class Standing:
 class Board:
     """One process's place on the board: its own standing, and what the others said last."""
 
-    def __init__(
-        self, folder: Path | None = None, statistics: Callable[[], Mapping[str, Any]] = dict, pid: int | None = None
-    ) -> None:
+    def __init__(self, folder: Path | None = None, pid: int | None = None) -> None:
         self._folder = folder
-        self._statistics = statistics
         self._pid = os.getpid() if pid is None else pid
         self._is_orphaned = False
         self._joined = False
@@ -87,18 +85,9 @@ class Board:
             self.own = replace(self.own, listening=True)
             self._write()
 
-    def post_statistics(self) -> None:
-        """Gives the others this process's statistics as they are now."""
-        if self._folder is not None:
-            write_whole(self._folder / name_of(STATISTICS, self._pid), json.dumps(dict(self._statistics())))
-
     def others(self) -> list[Standing]:
         """The standing of each other process that has joined."""
         return [standing_from(text) for text in self._texts(STANDING)]
-
-    def others_statistics(self) -> list[Mapping[str, Any]]:
-        """What each other process last gave as its statistics."""
-        return [json.loads(text) for text in self._texts(STATISTICS)]
 
     def orphan(self) -> None:
         """Notes that the supervisor is gone, who would remove the folder at the end."""
@@ -110,9 +99,8 @@ class Board:
             self._joined = False  # so that nothing is written any more
         if self._folder is not None:
             remove_files_of(self._folder, self._pid)
-            if self._is_orphaned:
-                with suppress(OSError):  # there are others yet
-                    self._folder.rmdir()
+            if self._is_orphaned and not standings_in(self._folder):
+                shutil.rmtree(self._folder, ignore_errors=True)  # also what was counted, which nobody adds up any more
 
     def _write(self) -> None:
         if self._folder is not None and self._joined and self._written != self.own:
@@ -130,9 +118,8 @@ def standings_in(folder: Path) -> list[Standing]:
 
 def remove_files_of(folder: Path, pid: int) -> None:
     """Takes a process off a board, also with what it left unfinished."""
-    for kind in (STANDING, STATISTICS):
-        for name in (name_of(kind, pid), f".{name_of(kind, pid)}.tmp"):
-            (folder / name).unlink(missing_ok=True)
+    for name in (name_of(STANDING, pid), f".{name_of(STANDING, pid)}.tmp"):
+        (folder / name).unlink(missing_ok=True)
 
 
 def texts_in(folder: Path, kind: str, besides: int | None = None) -> Iterator[str]:
@@ -153,7 +140,7 @@ def text_of(standing: Standing) -> str:
     live = {
         model: None
         if held is None
-        else [held.version, held.digest, held.publish_time.isoformat(), held.load_time.isoformat()]
+        else [held.version, held.digest, held.publish_time.isoformat(), held.load_time.isoformat(), held.restored]
         for model, held in standing.live.items()
     }
     return json.dumps({"listening": standing.listening, "live": live})
@@ -165,7 +152,7 @@ def standing_from(text: str) -> Standing:
     live = {
         model: None
         if held is None
-        else HeldVersion(held[0], held[1], datetime.fromisoformat(held[2]), datetime.fromisoformat(held[3]))
+        else HeldVersion(held[0], held[1], datetime.fromisoformat(held[2]), datetime.fromisoformat(held[3]), held[4])
         for model, held in said["live"].items()
     }
     return Standing(live, said["listening"])

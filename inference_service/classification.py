@@ -6,19 +6,19 @@ no others. What is wrong with one request is that request's: the others are answ
 
 import time
 from collections.abc import Sequence
-from typing import NamedTuple, cast
 from typing import Protocol as Interface
 
-import numpy as np
-
-from inference_service.classifier import TopClasses, top_classes
-from inference_service.inputs import DTYPES, check_form, check_row_count, check_values
+from inference_service.callers import ROUTING_KEY, Caller
+from inference_service.classifier import Classes, TopClasses, top_classes
+from inference_service.comparison import Comparisons
+from inference_service.inputs import check_form, check_row_count
 from inference_service.model_manager import ModelManager
-from inference_service.questions import CLASSIFY_NAMES, Answer, Contents, Question, Reading
+from inference_service.questions import CLASSIFY_NAMES, Answer, Contents, Question, Reading, Request
+from inference_service.rollouts import ActiveRollout
+from inference_service.rows import rows_of
 from inference_service.snapshot_loader import ServedVersion
 from shared.errors import InvalidInputError
-from shared.model_version import Manifest
-from shared.preprocessing import Rows
+from shared.model_version import LIVE, Manifest
 
 # Multiplications that are worth no other thread, for the hand-over costs about as much as 100,000 of them: some
 # milliseconds' work, during which whoever answers quick requests answers nobody else.
@@ -37,25 +37,16 @@ class Record(Interface):
         """Counts one request that was not answered, after so long."""
 
 
-class Request(NamedTuple):
-    """A reading whose form is right for the version that will answer; `arrived` is a time of `time.perf_counter`."""
-
-    reading: Reading
-    contents: Contents
-    served: ServedVersion
-    rows: int
-    arrived: float
-
-
 class Classification:
     """Answers by the versions that `manager` holds, batches of at most `max_rows`. Safe to call from any thread."""
 
-    def __init__(self, manager: ModelManager, max_rows: int, record: Record) -> None:
+    def __init__(self, manager: ModelManager, max_rows: int, record: Record, comparisons: Comparisons) -> None:
         self._manager = manager
         self._max_rows = max_rows
         self._record = record
+        self._comparisons = comparisons
 
-    def quick_request(self, reading: Reading, contents: Contents, arrived: float) -> Request | None:
+    def quick_request(self, reading: Reading, contents: Contents, caller: Caller) -> Request | None:
         """The request, if it can be answered at once; None if a version or an image has to be read, or it is long work.
 
         Raises:
@@ -64,12 +55,12 @@ class Classification:
         question = reading.question
         if question.form is None or (served := self._manager.loaded(question.model, question.selector)) is None:
             return None
-        request = self._checked(reading, contents, served, arrived)
-        if request.rows * served.multiply_adds > QUICK_MULTIPLY_ADDS:
+        request = self._request(reading, contents, served, caller)
+        if request.rows * request.served.multiply_adds > QUICK_MULTIPLY_ADDS:
             return None
         return request
 
-    def request(self, reading: Reading, contents: Contents, arrived: float) -> Request:
+    def request(self, reading: Reading, contents: Contents, caller: Caller) -> Request:
         """The request, by a version that may have to be loaded first.
 
         Raises:
@@ -77,7 +68,7 @@ class Classification:
             NotFoundError, UnavailableError, SnapshotRejectedError: if no version can answer.
         """
         served = self._manager.serve(reading.question.model, reading.question.selector)
-        return self._checked(reading, contents, served, arrived)
+        return self._request(reading, contents, served, caller)
 
     def answers(self, requests: Sequence[Request]) -> list[Answer | Exception]:
         """What each request gets, in order: an answer, or what is wrong with it."""
@@ -98,27 +89,34 @@ class Classification:
         try:
             return self._computed(group)
         except Exception as error:  # noqa: BLE001 - it is whose request it was that shall learn of it
-            if len(group) == 1:
-                self._record_failure(group[0].served, group[0].arrived)
-                return [error]
-            return [answer for request in group for answer in self._answers_of_group([request])]
+            if len(group) > 1:
+                return [answer for request in group for answer in self._answers_of_group([request])]
+            (request,) = group
+            if request.rollout and request.other and request.rollout.answers:  # the candidate's failures are nobody's
+                self._comparisons.drop(request, request.rollout)
+                return self._answers_of_group([request._replace(served=request.other, rollout=None, other=None)])
+            self._record_failure(request.served, request.caller)
+            return [error]
 
     def _computed(self, group: Sequence[Request]) -> list[Answer | Exception]:
         served = group[0].served
-        rows = self._rows(group)
+        rows = rows_of(group, served.manifest.preprocessing)
         started = time.perf_counter()
         probabilities = served.classifier.probabilities(rows)
         top_ks = [request.reading.question.top_k for request in group]
         most = max(top_ks)
         class_ids, scores = top_classes(probabilities, most)
+        seconds = time.perf_counter() - started
         self._record.record(
             served.model,
             served.ref.version,
             len(group),
             len(rows),
-            seconds_compute=time.perf_counter() - started,
-            seconds_queue=sum([started - request.arrived for request in group]),
+            seconds_compute=seconds,
+            seconds_queue=sum([started - request.caller.arrived for request in group]),
         )
+        if self._manager.rollout(served.model) is not None:
+            self._compare(group, class_ids[:, 0], seconds)
         if len(group) == 1:
             return [Answer(TopClasses(class_ids, scores), most, probabilities, served)]
         answers: list[Answer | Exception] = []
@@ -129,33 +127,57 @@ class Classification:
             answers.append(Answer(top, top_k, probabilities[start:end], served))
         return answers
 
-    def _rows(self, group: Sequence[Request]) -> Rows:
-        """The rows of all requests, uint8 or float32 (rows, input_size): of one request, its own bytes as they came."""
-        first = group[0]
-        form, preprocessing = first.reading.question.form, first.served.manifest.preprocessing
-        if form is None:
-            from inference_service.images import rows_of_images  # noqa: PLC0415 - 6 MB that only image files need
+    def _compare(self, group: Sequence[Request], chosen: Classes, seconds: float) -> None:
+        """Counts what was answered under a rollout, and has its share compared."""
+        end = 0
+        for request in group:
+            start, end = end, end + request.rows
+            if request.rollout is not None:
+                self._comparisons.count(request.rollout, request.served, 1, request.rows, seconds)
+                self._comparisons.offer(request, chosen[start:end])
 
-            return rows_of_images(cast("tuple[bytes, ...]", first.contents), preprocessing)
-        contents = cast("list[bytes]", [request.contents for request in group])
-        numbers = contents[0] if len(contents) == 1 else b"".join(contents)
-        rows: Rows = np.frombuffer(numbers, DTYPES[form.data_type]).reshape(-1, preprocessing.input_size)
-        check_values(rows, preprocessing, form.names)
-        return rows
+    def _request(self, reading: Reading, contents: Contents, served: ServedVersion, caller: Caller) -> Request:
+        """The request, by `served`, or by a candidate that is tried in the place of the live version."""
+        question = reading.question
+        if question.selector == LIVE and (rollout := self._manager.rollout(question.model)) is not None:
+            return self._routed(reading, contents, served, caller, rollout)
+        return self._checked(reading, contents, served, caller)
 
-    def _checked(self, reading: Reading, contents: Contents, served: ServedVersion, arrived: float) -> Request:
+    def _routed(
+        self, reading: Reading, contents: Contents, live: ServedVersion, caller: Caller, rollout: ActiveRollout
+    ) -> Request:
+        """The request, by the version that the rollout has for it."""
+        question = reading.question
+        if not rollout.takes(question.model, caller.header(ROUTING_KEY)):
+            return self._checked(reading, contents, live, caller)._replace(rollout=rollout)
+        if not self._suits(rollout, question, len(contents)):
+            request = self._checked(reading, contents, live, caller)
+            self._comparisons.drop(request, rollout)
+            return request._replace(rollout=rollout)
+        served, other = (rollout.candidate, live) if rollout.answers else (live, rollout.candidate)
+        return self._checked(reading, contents, served, caller)._replace(rollout=rollout, other=other)
+
+    def _suits(self, rollout: ActiveRollout, question: Question, size: int) -> bool:
+        """Whether the candidate takes a batch, which the live version may take all the same."""
+        try:
+            self._check(question, size, rollout.candidate.manifest)
+        except InvalidInputError:
+            return False
+        return True
+
+    def _checked(self, reading: Reading, contents: Contents, served: ServedVersion, caller: Caller) -> Request:
         if reading.checked_for is not served.manifest:
             try:
                 self._check(reading.question, len(contents), served.manifest)
             except InvalidInputError:
-                self._record_failure(served, arrived)
+                self._record_failure(served, caller)
                 raise
             reading.checked_for = served.manifest
         form = reading.question.form
-        return Request(reading, contents, served, form.shape[0] if form else len(contents), arrived)
+        return Request(reading, contents, served, form.shape[0] if form else len(contents), caller)
 
-    def _record_failure(self, served: ServedVersion, arrived: float) -> None:
-        self._record.record_failure(served.model, served.ref.version, time.perf_counter() - arrived)
+    def _record_failure(self, served: ServedVersion, caller: Caller) -> None:
+        self._record.record_failure(served.model, served.ref.version, time.perf_counter() - caller.arrived)
 
     def _check(self, question: Question, size: int, manifest: Manifest) -> None:
         class_count = manifest.architecture.class_count

@@ -13,13 +13,14 @@ from shared.forward_pass import ForwardPass, rows_at_once, softmax_in_place
 from shared.network import FloatArray, Network
 from shared.preprocessing import Preprocessing, Rows
 
+Classes = npt.NDArray[np.intp]  # class ids
 CHUNK_ROWS = 256  # at most, computed at a time
 
 
 class TopClasses(NamedTuple):
     """The best classes of each row, best first: class ids and their probabilities, float32, both (rows, top_k)."""
 
-    class_ids: npt.NDArray[np.intp]
+    class_ids: Classes
     scores: FloatArray
 
 
@@ -51,6 +52,12 @@ class Classifier:
             features = self._features(chunk, buffers.features[: len(chunk)])
             result[start : start + step] = buffers.forward_pass.logits(network, features)
         return softmax_in_place(result)
+
+    @property
+    def memory_bytes(self) -> int:
+        """What the parameters take, with the copy of them for bytes where there is one; not the threads' buffers."""
+        copies = 1 if self._for_bytes is self._network else 2
+        return copies * self._network.parameters.nbytes
 
     def _features(self, rows: Rows, out: FloatArray) -> FloatArray:
         """What the first layer takes: the rows themselves, or in `out`, converted as little as need be."""

@@ -1,25 +1,24 @@
-"""Calls that are answered in the polling thread, by grpcio's private interface: one with one request, one with many.
+"""Calls with one request that are answered in the polling thread, by grpcio's private interface.
 
-The tag of each of their events is an object that knows what to do with it; `polling_loop` brings the events.
+The tag of each of their events is an object that knows what to do with it; `polling_loop` brings the events. Calls with
+many requests are in `fast_streams`.
 """
 
-import threading
-from collections import deque
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from google.rpc.status_pb2 import Status
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # the stubs leave out what is private
 
 from inference_service.answering import Answering
+from inference_service.callers import Caller, Counts
 from inference_service.questions import Protocol
 from inference_service.recognition import Recognition
+from inference_service.refusing import refused, tell
+from inference_service.request_log import RequestLog
 from shared.errors import InvalidInputError
 from shared.grpc_errors import status_of_any
 
-# Of one stream, taken before the first of them is answered.
-WINDOW_MESSAGES, WINDOW_BYTES = 64, 4 * 2**20
 NO_FLAGS = 0
 STATUS_DETAILS = "grpc-status-details-bin"
 # With no metadata and no details, these hold nothing of a call and may be part of many at a time.
@@ -30,7 +29,7 @@ Call = Any
 
 
 class Tag:
-    """What an event is handed to. `on_event` returns by how many calls more are owed an end."""
+    """What an event is handed to. `on_event` returns by how many more ends of calls, and of watches, are owed."""
 
     __slots__ = ()
 
@@ -49,50 +48,116 @@ class _LastWord(Tag):
         return -1
 
 
-class _Headers(Tag):
-    """A stream's headers have gone out."""
-
-    __slots__ = ()
-
-    def on_event(self, event: Event) -> int:  # noqa: ARG002 - if they did not, whatever follows fails too
-        """Nothing."""
-        return 0
+ENDED = _LastWord()
 
 
-ENDED, STARTED = _LastWord(), _Headers()
+class Closed(Tag):
+    """A call is over for its client: it was answered, or he has hung up."""
+
+    __slots__ = ("_on_gone",)
+
+    def __init__(self, on_gone: Callable[[], None]) -> None:
+        self._on_gone = on_gone
+
+    def on_event(self, event: Event) -> int:
+        """Says so to who cares; one watch less."""
+        if event.batch_operations[0].cancelled():
+            self._on_gone()
+        return -1
+
+
+class Farewell:
+    """What is said to many who are turned away for the same reason, written once."""
+
+    def __init__(self, error: Exception, method: str) -> None:
+        status = status_of_any(error, method)
+        self.error = error
+        self.code = status.code
+        self._said = (((STATUS_DETAILS, status.SerializeToString()),), status.code, status.message.encode())
+
+    def operation(self) -> Any:  # noqa: ANN401 - an operation, which is one call's
+        """Ends a call."""
+        return cygrpc.SendStatusFromServerOperation(*self._said, NO_FLAGS)
 
 
 class Route(Tag):
     """One method: a call of it has come.
 
-    `request_another` asks for one more call in its place, and says whether the server still takes any.
+    Args:
+        protocol: the method.
+        answering: what answers.
+        counts: where its requests are counted.
+        log: where those that are not answered are told of.
+        request_another: asks for one more call in the place of one that came; whether the server still takes any.
+        begin: takes up a call that came; returns as `Tag.on_event` does.
     """
 
-    __slots__ = ("_request_another", "answering", "protocol", "recognition")
+    __slots__ = (
+        "_begin",
+        "_farewell",
+        "_request_another",
+        "answering",
+        "counts",
+        "log",
+        "method",
+        "protocol",
+        "recognition",
+    )
 
-    def __init__(self, protocol: Protocol, answering: Answering, request_another: Callable[["Route"], bool]) -> None:
+    def __init__(
+        self,
+        protocol: Protocol,
+        answering: Answering,
+        counts: Counts,
+        log: RequestLog,
+        *,
+        request_another: Callable[["Route"], bool],
+        begin: "Callable[[Event, Route], int]",
+    ) -> None:
         self.protocol = protocol
+        self.method = protocol.method
         self.answering = answering
+        self.counts = counts
+        self.log = log
         self.recognition = Recognition(protocol)
         self._request_another = request_another
+        self._begin = begin
+        self._farewell: Farewell | None = None
 
     def on_event(self, event: Event) -> int:
-        """Begins to read the call's first message."""
+        """Takes the call up, or turns it away before its message is read where there are enough."""
         if not event.success:
             return -1  # the server is shutting down, and no call came
         more = int(self._request_another(self))
-        (StreamCall if self.protocol.streaming else UnaryCall)(event.call, self)
-        return more
+        if self.answering.turns_away:
+            self._turn_away(event)
+            return more
+        return more + self._begin(event, self)
+
+    def _turn_away(self, event: Event) -> None:
+        """Costs as little as can be: whoever has too much to do does this most."""
+        error = self.answering.why_not()
+        if self._farewell is None or self._farewell.error is not error:
+            self._farewell = Farewell(error, self.method)
+        farewell = self._farewell
+        event.call.start_server_batch((HEADERS, farewell.operation()), ENDED)
+        self.counts.failed(farewell.code, 0.0)
+        if self.log.has_room():
+            caller = Caller(self.method, self.counts, event.invocation_metadata, 0.0)
+            tell(caller, farewell.code, error, self.log)
+        self.answering.look_up()
 
 
-class UnaryCall(Tag):
+class UnaryCall(Tag, Caller):
     """A call with one request: it has arrived."""
 
-    __slots__ = ("_call", "_route")
+    __slots__ = ("_call", "_route", "_watches")
 
-    def __init__(self, call: Call, route: Route) -> None:
-        self._call = call
+    def __init__(self, event: Event, route: Route) -> None:
+        super().__init__(route.method, route.counts, event.invocation_metadata, event.call_details.deadline)
+        self._call = call = event.call
         self._route = route
+        self._watches = 0
         call.start_server_batch((cygrpc.ReceiveMessageOperation(NO_FLAGS),), self)
 
     def on_event(self, event: Event) -> int:
@@ -101,115 +166,30 @@ class UnaryCall(Tag):
         if message is None:
             self.respond(InvalidInputError.of("request", "none came; send exactly one"))
         else:
-            self._route.answering.take(self._route.recognition, message, self.respond)
-        return 0
+            self._route.answering.take(self._route.recognition, message, self)
+        return self._watches
 
     def respond(self, reply: bytes | Exception) -> None:
         """Sends the answer, or the status of what is wrong."""
         if isinstance(reply, bytes):
             operations: tuple[Any, ...] = (HEADERS, cygrpc.SendMessageOperation(reply, NO_FLAGS), OK)
         else:
-            operations = (HEADERS, ended_by(status_of_any(reply, self._route.protocol.method)))
+            operations = (HEADERS, ended_by(refused(self, reply, self._route.log)))
         self._call.start_server_batch(operations, ENDED)
 
+    def watch(self) -> None:
+        """Learns when he hangs up; costs an event, so not for those who are answered at once."""
+        self._watches += 1
+        self._call.start_server_batch((cygrpc.ReceiveCloseOnServerOperation(NO_FLAGS),), Closed(self._hung_up))
 
-class StreamCall(Tag):
-    """A call with many requests, the next of which has arrived.
-
-    Their answers go out in their order, whatever order they are ready in; while many wait, no more are read, so that
-    the client's own flow control holds it back.
-    """
-
-    def __init__(self, call: Call, route: Route) -> None:
-        self._call = call
-        self._route = route
-        self._pending: deque[tuple[bytes, list[bytes | Exception]]] = (
-            deque()
-        )  # a message, and its answer once it is there
-        self._pending_bytes = 0
-        self._lock = threading.Lock()
-        self._is_sending = self._is_paused = self._is_closed = self._has_ended = False
-        self._sent = StreamedAnswer(self)
-        call.start_server_batch((HEADERS,), STARTED)
-        self._receive()
-
-    def on_event(self, event: Event) -> int:
-        """Has it answered, or learns that there are no more."""
-        message, answer = event.batch_operations[0].message(), list[bytes | Exception]()
-        with self._lock:
-            if message is None:
-                self._is_closed = True
-                self._advance()
-                return 0
-            self._pending.append((message, answer))
-            self._pending_bytes += len(message)
-            self._is_paused = len(self._pending) >= WINDOW_MESSAGES or self._pending_bytes >= WINDOW_BYTES
-            if not self._is_paused and not self._has_ended:
-                self._receive()
-        self._route.answering.take(self._route.recognition, message, partial(self._on_answer, answer))
-        return 0
-
-    def on_sent(self, *, success: bool) -> None:
-        """An answer has gone out, or the client has."""
-        with self._lock:
-            self._is_sending = False
-            if success:
-                self._advance()
-            else:
-                self._end(OK)  # which nobody gets, but a call that is not ended is kept
-
-    def _on_answer(self, answer: list[bytes | Exception], reply: bytes | Exception) -> None:
-        with self._lock:
-            answer.append(reply)
-            self._advance()
-
-    def _advance(self) -> None:
-        """Sends the next answer if it is there, and the last word after the last of them."""
-        if self._is_sending or self._has_ended:
-            return
-        if not self._pending:
-            if self._is_closed:
-                self._end(OK)
-            return
-        message, answer = self._pending[0]
-        if not answer:
-            return
-        self._pending.popleft()
-        self._pending_bytes -= len(message)
-        reply: bytes | Exception | None = answer[0]
-        if isinstance(reply, Exception):
-            status = status_of_any(reply, self._route.protocol.method)
-            reply = self._route.protocol.refusal(status.message, message)
-            if reply is None:
-                self._end(ended_by(status))
-                return
-        self._is_sending = True
-        self._call.start_server_batch((cygrpc.SendMessageOperation(reply, NO_FLAGS),), self._sent)
-        if self._is_paused:
-            self._is_paused = False
-            self._receive()
-
-    def _receive(self) -> None:
-        self._call.start_server_batch((cygrpc.ReceiveMessageOperation(NO_FLAGS),), self)
-
-    def _end(self, status: Any) -> None:  # noqa: ANN401 - an operation
-        self._has_ended = True
-        self._pending.clear()
-        self._call.start_server_batch((status,), ENDED)
+    def _hung_up(self) -> None:
+        self.has_gone = True
 
 
-class StreamedAnswer(Tag):
-    """An answer has gone out on a stream."""
-
-    __slots__ = ("_stream",)
-
-    def __init__(self, stream: StreamCall) -> None:
-        self._stream = stream
-
-    def on_event(self, event: Event) -> int:
-        """Lets the stream send the next."""
-        self._stream.on_sent(success=event.success)
-        return 0
+def begin_unary(event: Event, route: Route) -> int:
+    """Begins to read a call's one message."""
+    UnaryCall(event, route)
+    return 0
 
 
 def ended_by(status: Status) -> Any:  # noqa: ANN401 - an operation

@@ -7,22 +7,23 @@ a version and then asks again gets it, or a later one, from whichever process he
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import structlog
 
 from inference_service.board import Board, HeldVersion, Standing
+from inference_service.model_state import ModelState
 from inference_service.snapshot_loader import ServedVersion
 
 LOOK_SECONDS = 0.1
-STATISTICS_LOOKS = 10  # looks to one posting of statistics
 JOIN_PAUSE_SECONDS = 0.1
 READINESS = ""
 log = structlog.get_logger()
 
 
-def held(served: ServedVersion) -> HeldVersion:
+def held(served: ServedVersion, *, restored: bool = False) -> HeldVersion:
     """What is told of a version that this process holds."""
-    return HeldVersion(served.ref.version, served.ref.digest, served.publish_time, served.load_time)
+    return HeldVersion(served.ref.version, served.ref.digest, served.publish_time, served.load_time, restored)
 
 
 class JointStatus:
@@ -36,10 +37,10 @@ class JointStatus:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="joint-status", daemon=True)
 
-    def announce(self, model: str, live: ServedVersion | None) -> None:
-        """Says by what this process answers for a model since just before, None if it cannot."""
+    def announce(self, model: str, state: ModelState) -> None:
+        """Says by what this process answers for a model since just before, if it can."""
         try:
-            if self._board.post(model, held(live) if live else None):
+            if self._board.post(model, held(state.live, restored=state.restored) if state.live else None):
                 self.look([model])
         except OSError:  # such as a full disk; the other models must be served all the same
             log.exception("the other processes cannot be told; trying again", model=model)
@@ -47,7 +48,7 @@ class JointStatus:
     def live(self, model: str) -> HeldVersion | None:
         """The version by which every process answers; while they differ, the one that is being replaced.
 
-        None while there is a process that cannot answer.
+        None while there is a process that cannot answer. It is restored if it is in one process.
         """
         with self._lock:
             return self._live(model, [self._board.own, *self._board.others()])
@@ -64,12 +65,13 @@ class JointStatus:
         """Returns when this process may be reached, having told the others that it may.
 
         `read_store` loads what the store says, and returns whether the store answered. Where others can answer for a
-        model, this process waits until it can too: nobody shall get worse answers because a process was started again.
+        model, this process waits until it can too, and by what they answer by as far as it cannot ask the store: nobody
+        shall get worse answers because a process was started again.
         """
         told = False
         while True:
             answered = read_store()
-            if not (lacking := self._lacking()):
+            if not (lacking := self._lacking(is_up_to_date=answered)):
                 break
             if not told:
                 log.warning("waiting until this process can answer what others can", models=lacking)
@@ -98,22 +100,28 @@ class JointStatus:
         if not versions or len(versions) < len(said):
             return None
         if len({(version.version, version.digest) for version in versions}) == 1:
-            self._agreed[model] = max(versions, key=lambda version: version.load_time)  # when the last one had it
+            last = max(versions, key=lambda version: version.load_time)  # when the last one had it
+            self._agreed[model] = replace(last, restored=any(version.restored for version in versions))
         return self._agreed.get(model) or min(versions, key=lambda version: version.load_time)
 
-    def _lacking(self) -> list[str]:
-        """Models for which another process can answer and this one cannot."""
-        others = {model for standing in self._board.others() for model, live in standing.live.items() if live}
-        return sorted(model for model in others if not self._board.own.live.get(model))
+    def _lacking(self, *, is_up_to_date: bool) -> list[str]:
+        """Models for which others can answer and this process cannot, or only by a version that none of them has."""
+        theirs: dict[str, set[tuple[int, str]]] = {}
+        for standing in self._board.others():
+            for model, live in standing.live.items():
+                if live is not None:
+                    theirs.setdefault(model, set()).add((live.version, live.digest))
+        own = self._board.own.live
+        return sorted(
+            model
+            for model, versions in theirs.items()
+            if (live := own.get(model)) is None or not (is_up_to_date or (live.version, live.digest) in versions)
+        )
 
     def _run(self) -> None:
-        looks = 0
         while not self._stopping.wait(LOOK_SECONDS):
             try:
                 self.look()
                 self._board.repeat()
-                if looks % STATISTICS_LOOKS == 0:
-                    self._board.post_statistics()
             except Exception:
                 log.exception("the other processes' standing cannot be told; trying again")
-            looks += 1

@@ -1,81 +1,70 @@
-"""Which version of each model answers: makes what is served follow what the store says, loading before unloading.
+"""Which version of each model answers: what is live follows the store, what requests name is loaded when they do.
 
-A request takes one reference and keeps it to its end; a swap assigns a new one. A version that cannot be loaded changes
-nothing: the last good one goes on answering, and the reason stands in the status until a later attempt succeeds.
+A request takes one reference and keeps it to its end; a swap assigns a new one. How the store is followed is in
+`reconciliation`.
 """
 
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from datetime import UTC, datetime
 
-import structlog
-
-from inference_service.snapshot_loader import ServedVersion, VersionSource, load_version
-from shared.errors import CapacityError, NotFoundError, StoreUnavailableError, UnavailableError, WeightcastError
+from inference_service.held_versions import HeldVersions
+from inference_service.kept_snapshots import KeptSnapshots
+from inference_service.loading import Loading, Record, Uncounted
+from inference_service.model_state import LoadFailure, ModelState, ModelStates, StoreContact
+from inference_service.reconciliation import Reconciliation
+from inference_service.rollouts import ActiveRollout
+from inference_service.snapshot_disk import SnapshotDisk
+from inference_service.snapshot_loader import ServedVersion, VersionSource
+from shared.errors import (
+    CapacityError,
+    NotFoundError,
+    SnapshotRejectedError,
+    StoreUnavailableError,
+    UnavailableError,
+)
 from shared.model_version import LIVE, VersionRef
 
-FIRST_RETRY_SECONDS = 1.0
-LONGEST_RETRY_SECONDS = 60.0
 LOAD_WAIT_SECONDS = 1.0
-MAX_DOUBLINGS = 10  # far past the longest pause, and far from what a float can hold
-log = structlog.get_logger()
-
-
-@dataclass(frozen=True)
-class LoadFailure:
-    """A version that could not be loaded, why, and when it is tried again."""
-
-    ref: VersionRef
-    reason: str
-    message: str
-    attempts: int
-    attempt_time: datetime
-
-    @property
-    def retry_time(self) -> datetime:
-        """Each failed attempt doubles the wait for the next."""
-        doublings = min(self.attempts - 1, MAX_DOUBLINGS)
-        return self.attempt_time + timedelta(seconds=min(FIRST_RETRY_SECONDS * 2**doublings, LONGEST_RETRY_SECONDS))
-
-
-@dataclass(frozen=True)
-class ModelState:
-    """What is known of one model. Replaced as a whole, never changed, so that a reader needs no lock."""
-
-    live: ServedVersion | None = None
-    aliases: Mapping[str, int] = field(default_factory=dict)
-    failure: LoadFailure | None = None
-
-
-@dataclass(frozen=True)
-class StoreContact:
-    """Whether the store answered when last asked, and when what is served was last compared with it."""
-
-    reachable: bool = False
-    reconcile_time: datetime | None = None
+UNCOUNTED = Uncounted()
 
 
 class ModelManager:
-    """Holds the served versions. `serve` may be called from any thread, `reconcile` from one.
+    """Holds the served versions. Requests may call from any thread, `follow_live` and `settle` one thread each.
 
-    `announce` is told each model and the version it answers by, if it can, after every comparison with the store.
+    Args:
+        source: what says which versions there are.
+        pinned_bytes: how much memory the versions may take that requests name, besides those live or tried.
+        announce: is told each model's state after every comparison with the store.
+        record: where swaps and failures are counted.
+        disk: what keeps the live versions for a start without the store, if anything does.
     """
 
     def __init__(
         self,
         source: VersionSource,
-        pinned_capacity: int,
-        announce: Callable[[str, ServedVersion | None], None],
+        pinned_bytes: int,
+        announce: Callable[[str, ModelState], None],
+        record: Record = UNCOUNTED,
+        disk: SnapshotDisk | None = None,
     ) -> None:
-        self._source = source
-        self._announce = announce
-        self._states: dict[str, ModelState] = {}
-        self._pinned: OrderedDict[tuple[str, int], ServedVersion] = OrderedDict()
-        self._pinned_capacity = pinned_capacity
-        self._pinned_lock = threading.Lock()
+        self._states = ModelStates()
+        self._held = HeldVersions(pinned_bytes)
+        self._loading = Loading(source, record)
+        self._kept = KeptSnapshots(disk, source, record)
+        self._reconciliation = Reconciliation(
+            source=source,
+            states=self._states,
+            held=self._held,
+            loading=self._loading,
+            kept=self._kept,
+            record=record,
+            announce=announce,
+        )
+        self._record = record
         self._load_lock = threading.Lock()
+        self._may_restore = True
         self.store_contact = StoreContact()
 
     def loaded(self, model: str, selector: int | str) -> ServedVersion | None:
@@ -86,9 +75,12 @@ class ModelManager:
         if selector == LIVE:
             return state.live
         version = selector if isinstance(selector, int) else state.aliases.get(selector)
-        if version == state.live.ref.version:
-            return state.live
-        return None if version is None else self._held(model, version)
+        return None if version is None else state.named(version) or self._held.get(model, version)
+
+    def rollout(self, model: str) -> ActiveRollout | None:
+        """The rollout of a model whose candidate can answer, if there is one."""
+        state = self._states.get(model)
+        return None if state is None else state.rollout
 
     def serve(self, model: str, selector: int | str) -> ServedVersion:
         """The version that answers a request for `selector`, a number or an alias.
@@ -96,7 +88,7 @@ class ModelManager:
         Raises:
             UnavailableError: NO_MODEL_YET while the model has no version that could be loaded.
             NotFoundError: if there is no such model, version or alias.
-            SnapshotRejectedError: if the version named cannot be served.
+            SnapshotRejectedError: if the version named cannot be served; VERSION_TOO_LARGE if it could as `live` only.
         """
         state = self._states.get(model)
         if state is None:
@@ -106,26 +98,49 @@ class ModelManager:
                 raise self._not_ready(model, state)
             return state.live
         version = selector if isinstance(selector, int) else self._resolve(model, state, selector)
-        if state.live is not None and state.live.ref.version == version:
-            return state.live
-        return self._pinned_version(model, version)
+        return state.named(version) or self._held.get(model, version) or self._load(model, version)
 
-    def reconcile(self, models: Sequence[str]) -> None:
-        """Compares what is served with the store and loads what differs.
+    def reconcile(self, models: Collection[str]) -> None:
+        """Compares what is served, and then what is tried, with the store, and loads what differs.
 
         Raises:
             StoreUnavailableError: if the store is away; what is served stays.
         """
-        for model in models:
-            state = self._states.get(model, ModelState())
-            updated = self._reconciled(model, state)
-            self._states = {**self._states, model: updated}
-            self._announce(model, updated.live)
+        self.follow_live(models)
+        self._reconciliation.follow_rollouts()
+
+    def follow_live(self, models: Collection[str]) -> None:
+        """Compares what is served of the store's models with it, and loads what differs.
+
+        Raises:
+            StoreUnavailableError: if the store is away; what is served stays.
+        """
+        self._reconciliation.follow_live(models)
+        self._may_restore = False
         self.store_contact = StoreContact(reachable=True, reconcile_time=datetime.now(UTC))
+        self._record.store_contact(True)  # noqa: FBT003 - it is all that is said
+
+    def settle(self) -> None:
+        """Does what may wait while versions go live: loads what is to be tried, and keeps on disk what is served.
+
+        Raises:
+            StoreUnavailableError: if the store is away; what is tried stays.
+        """
+        self._reconciliation.follow_rollouts()
+        self._kept.follow(self._states)
 
     def store_lost(self) -> None:
         """Notes that the store does not answer."""
-        self.store_contact = StoreContact(reachable=False, reconcile_time=self.store_contact.reconcile_time)
+        contact = self.store_contact
+        self.store_contact = replace(contact, reachable=False, lost_time=contact.lost_time or datetime.now(UTC))
+        self._record.store_contact(False)  # noqa: FBT003 - as above
+
+    def restore(self) -> None:
+        """Serves what the disk has kept, if the store could not be read since the start."""
+        if self._may_restore:
+            self._may_restore = False
+            if confirmed := self._kept.confirm_time(self._reconciliation.restore()):
+                self.store_contact = replace(self.store_contact, lost_time=confirmed)
 
     def state(self, model: str) -> ModelState:
         """What is known of one model.
@@ -134,79 +149,50 @@ class ModelManager:
             NotFoundError: if the store never had it.
             UnavailableError: if the store was never read, so that nobody can know.
         """
-        if model not in self._states:
+        if (state := self._states.get(model)) is None:
             raise self._unknown(model)
-        return self._states[model]
+        return state
 
     def pinned(self, model: str) -> list[ServedVersion]:
         """The versions held because requests named them, oldest number first."""
-        with self._pinned_lock:
-            held = [served for (name, _), served in self._pinned.items() if name == model]
-        return sorted(held, key=lambda served: served.ref.version)
+        return self._held.of_model(model)
 
     def models(self) -> list[str]:
         """The name of every known model, sorted."""
-        return sorted(self._states)
+        return sorted(self._states.copy())  # at one moment, for others may be added meanwhile
 
-    def _reconciled(self, model: str, state: ModelState) -> ModelState:
-        try:
-            aliases = self._source.aliases(model)
-            wanted = self._source.ref(model, aliases[LIVE]) if LIVE in aliases else None
-        except StoreUnavailableError:
-            raise
-        except Exception:
-            log.exception("the store's record of a model cannot be read; keeping what is served", model=model)
-            return state
-        if wanted is None or (state.live is not None and state.live.ref == wanted):
-            return ModelState(state.live, aliases)
-        attempts = 1
-        if state.failure is not None and state.failure.ref == wanted:
-            if datetime.now(UTC) < state.failure.retry_time:
-                return ModelState(state.live, aliases, state.failure)
-            attempts = state.failure.attempts + 1
-        try:
-            served = load_version(self._source, model, wanted.version)
-        except StoreUnavailableError:
-            raise
-        except Exception as error:
-            reason = error.reason if isinstance(error, WeightcastError) else "LOAD_FAILED"
-            log.exception("version refused", model=model, version=wanted.version, reason=reason)
-            failure = LoadFailure(wanted, reason, str(error), attempts, datetime.now(UTC))
-            return ModelState(state.live, aliases, failure)
-        log.info("serving", model=model, version=wanted.version, digest=wanted.digest)
-        return ModelState(served, aliases)
+    def states(self) -> list[tuple[str, ModelState]]:
+        """What is known of every known model, sorted by their names."""
+        states = self._states.copy()
+        return [(model, states[model]) for model in sorted(states)]
 
     def _resolve(self, model: str, state: ModelState, alias: str) -> int:
-        if alias not in state.aliases:
-            known = ", ".join(sorted(state.aliases)) or "none"
-            raise NotFoundError(f"model {model!r} has no alias {alias!r}; it has {known}", reason="ALIAS_NOT_FOUND")
-        return state.aliases[alias]
+        if alias in state.aliases:
+            return state.aliases[alias]
+        if state.restored and not self.store_contact.reachable:
+            raise StoreUnavailableError(f"where {alias!r} of {model!r} points is not known, and the store is away")
+        known = ", ".join(sorted(state.aliases)) or "none"
+        raise NotFoundError(f"model {model!r} has no alias {alias!r}; it has {known}", reason="ALIAS_NOT_FOUND")
 
-    def _pinned_version(self, model: str, version: int) -> ServedVersion:
-        if served := self._held(model, version):
-            return served
+    def _load(self, model: str, version: int) -> ServedVersion:
+        """A version that is not held yet; those who come while it is loaded wait for it."""
         if not self.store_contact.reachable:
             raise StoreUnavailableError(f"version {version} of {model!r} is not loaded, and the store is away")
+        ref = VersionRef(version, "")
+        if refusal := self._loading.standing(model, ref):
+            raise rejected(refusal)
         if not self._load_lock.acquire(timeout=LOAD_WAIT_SECONDS):  # or a store that hangs would take every thread
             raise CapacityError("another version is being loaded; try again", reason="LOAD_IN_PROGRESS")
         try:
-            return self._held(model, version) or self._load_pinned(model, version)
+            if held := self._held.get(model, version):
+                return held
+            outcome = self._loading.load(model, ref, self._held.check)
+            if isinstance(outcome, LoadFailure):
+                raise rejected(outcome)
+            self._held.put(outcome.served)
+            return outcome.served
         finally:
             self._load_lock.release()
-
-    def _load_pinned(self, model: str, version: int) -> ServedVersion:
-        served = load_version(self._source, model, version)
-        with self._pinned_lock:
-            self._pinned[model, version] = served
-            while len(self._pinned) > self._pinned_capacity:
-                self._pinned.popitem(last=False)
-        return served
-
-    def _held(self, model: str, version: int) -> ServedVersion | None:
-        with self._pinned_lock:
-            if served := self._pinned.get((model, version)):
-                self._pinned.move_to_end((model, version))
-            return served
 
     def _unknown(self, model: str) -> NotFoundError | UnavailableError:
         if self.store_contact.reconcile_time is None:
@@ -221,3 +207,8 @@ class ModelManager:
     def _not_ready(model: str, state: ModelState) -> UnavailableError:
         why = f": version {state.failure.ref.version}: {state.failure.message}" if state.failure else ""
         return UnavailableError(f"model {model!r} has no version that can be served yet{why}", reason="NO_MODEL_YET")
+
+
+def rejected(failure: LoadFailure) -> SnapshotRejectedError:
+    """What is said to whoever names a version that was refused."""
+    return SnapshotRejectedError(failure.message, reason=failure.reason)

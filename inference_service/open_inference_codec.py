@@ -6,6 +6,8 @@ What is said here of tensors is what requests are read by and answers are writte
 import json
 from collections.abc import Iterable, Mapping
 
+from inference_service.counted import Counts
+from inference_service.limits import Limits
 from inference_service.open_inference import (
     BACKEND,
     BATCH,
@@ -17,7 +19,6 @@ from inference_service.open_inference import (
     output_shapes,
 )
 from inference_service.snapshot_loader import ServedVersion
-from inference_service.statistics import Counts
 from shared.pb.inference import model_config_pb2, model_statistics_pb2
 from shared.pb.inference import open_inference_service_pb2 as pb
 
@@ -40,19 +41,21 @@ def metadata_of(served: ServedVersion, versions: Iterable[int]) -> pb.ModelMetad
     )
 
 
-def config_of(served: ServedVersion, max_rows: int) -> model_config_pb2.ModelConfig:
-    """How a model is set up."""
+def config_of(served: ServedVersion, limits: Limits) -> model_config_pb2.ModelConfig:
+    """How a model is set up, and how much of what is taken."""
     parameters = {
         "version": str(served.ref.version),
         "digest": served.ref.digest,
         "class_labels": json.dumps(served.manifest.class_labels),
+        "max_message_bytes": str(limits.max_message_bytes),
+        "max_in_flight": str(limits.max_in_flight),
     }
     taken = model_config_pb2.ModelInput(name=INPUT, data_type=TYPES[INPUT_DATATYPE], dims=input_shape(served.manifest))
     return model_config_pb2.ModelConfig(
         name=served.model,
         platform=PLATFORM,
         backend=BACKEND,
-        max_batch_size=max_rows,
+        max_batch_size=limits.max_rows,
         input=[taken],
         output=[
             model_config_pb2.ModelOutput(name=name, data_type=TYPES[OUTPUTS[name]], dims=shape or ONE_NUMBER)

@@ -3,42 +3,36 @@
 `ModelInfer` and `ModelStreamInfer` are answered from their bytes, before this is asked: `infer_protocol`.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Iterator
 
 import grpc
 
 from inference_service.joint_status import JointStatus
+from inference_service.limits import Limits
 from inference_service.model_manager import ModelManager
 from inference_service.open_inference import checked_name, selector_from
 from inference_service.open_inference_codec import config_of, metadata_of, statistics_of
+from inference_service.product import NAME, product_version
 from inference_service.snapshot_loader import ServedVersion
-from inference_service.statistics import Snapshot, merged
+from inference_service.statistics import Statistics
 from shared.errors import WeightcastError, WrongStateError
 from shared.model_version import LIVE
 from shared.pb.inference import model_config_pb2, model_repository_pb2, model_statistics_pb2
 from shared.pb.inference import open_inference_service_pb2 as pb
 from shared.pb.inference.open_inference_service_pb2_grpc import GRPCInferenceServiceServicer
 
-NAME = "weightcast"
 EXTENSIONS = ("classification", "model_configuration", "model_repository", "parameters", "statistics")
 READY, UNAVAILABLE = "READY", "UNAVAILABLE"
 Index = model_repository_pb2.RepositoryIndexResponse.ModelIndex
 
 
 class OpenInferenceServicer(GRPCInferenceServiceServicer):
-    """inference.GRPCInferenceService; `statistics` gives what each process that answers on this port has counted."""
+    """inference.GRPCInferenceService; `statistics` say what all processes counted that answer on this port."""
 
-    def __init__(
-        self,
-        manager: ModelManager,
-        joint: JointStatus,
-        max_rows: int,
-        statistics: Callable[[], Iterable[Snapshot]],
-    ) -> None:
+    def __init__(self, manager: ModelManager, joint: JointStatus, limits: Limits, statistics: Statistics) -> None:
         self._manager = manager
         self._joint = joint
-        self._max_rows = max_rows
+        self._limits = limits
         self._statistics = statistics
         self._version = product_version()
 
@@ -79,13 +73,13 @@ class OpenInferenceServicer(GRPCInferenceServiceServicer):
     ) -> model_config_pb2.ModelConfigResponse:
         """How a model is set up."""
         served = self._served(request.name, request.version)
-        return model_config_pb2.ModelConfigResponse(config=config_of(served, self._max_rows))
+        return model_config_pb2.ModelConfigResponse(config=config_of(served, self._limits))
 
     def ModelStatistics(
         self, request: model_statistics_pb2.ModelStatisticsRequest, context: grpc.ServicerContext
     ) -> model_statistics_pb2.ModelStatisticsResponse:
         """What was asked of all models, of one, or of one version."""
-        counted = merged(self._statistics())
+        counted = self._statistics.totals()
         if request.name:
             wanted = self._served(request.name, request.version).ref.version if request.version else None
             self._manager.state(checked_name(request.name, "name"))
@@ -140,11 +134,3 @@ def follows_the_registry(does: str) -> WrongStateError:
         f"this server {does}; change what is live by PromoteModelVersion or RollbackModel of the trainer service",
         reason="FOLLOWS_REGISTRY",
     )
-
-
-def product_version() -> str:
-    """The product's version; "unknown" where its package was not installed."""
-    try:
-        return version(NAME)
-    except PackageNotFoundError:
-        return "unknown"

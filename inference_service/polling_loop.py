@@ -10,7 +10,7 @@ import inspect
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,8 +20,11 @@ from grpc import _server as private
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # the stubs leave out what is private
 
 from inference_service.answering import Answering
-from inference_service.fast_calls import Route, Tag
+from inference_service.callers import Counts
+from inference_service.fast_calls import Route, Tag, begin_unary
+from inference_service.fast_streams import begin_stream
 from inference_service.questions import Protocol
+from inference_service.request_log import RequestLog
 
 TESTED_VERSIONS = ("1.85.",)
 OUTSTANDING = 128  # calls of each method that are taken without another look
@@ -37,6 +40,7 @@ EXPECTED = {
     cygrpc.CompletionQueue: ("poll",),
     cygrpc.Call: ("start_server_batch",),
     cygrpc: (
+        "ReceiveCloseOnServerOperation",
         "ReceiveMessageOperation",
         "SendInitialMetadataOperation",
         "SendMessageOperation",
@@ -46,9 +50,14 @@ EXPECTED = {
 log = structlog.get_logger()
 
 
+def is_tested() -> bool:
+    """Whether the grpcio that is installed is one that this was tested with."""
+    return grpc.__version__.startswith(TESTED_VERSIONS)
+
+
 def why_not(server: grpc.Server) -> str | None:
     """Why the loop cannot serve for `server`; None if it can."""
-    if not grpc.__version__.startswith(TESTED_VERSIONS):
+    if not is_tested():
         return f"grpcio {grpc.__version__} is not one it was tested with ({', '.join(TESTED_VERSIONS)}*)"
     for owner, names in EXPECTED.items():
         for name in names:
@@ -65,12 +74,24 @@ def why_not(server: grpc.Server) -> str | None:
 
 
 class PollingLoop:
-    """Serves `protocols` by `answering`, and everything else by what is registered with the server."""
+    """Serves `protocols` by `answering`, and everything else by what is registered with the server.
 
-    def __init__(self, protocols: Sequence[Protocol], answering: Answering) -> None:
+    `counts` gives where the requests of a method are counted.
+    """
+
+    def __init__(
+        self,
+        protocols: Sequence[Protocol],
+        answering: Answering,
+        counts: Callable[[str], Counts],
+        request_log: RequestLog,
+    ) -> None:
         self._protocols = protocols
         self._answering = answering
+        self._counts = counts
+        self._log = request_log
         self._answered = self._awake_until = 0.0  # times of time.perf_counter
+        self._looks = 0  # in vain, one after the other
 
     def start(self, server: Any) -> None:  # noqa: ANN401 - a grpc.Server that `why_not` has nothing against
         """Begins to serve, in place of the server's own `start`."""
@@ -84,11 +105,16 @@ class PollingLoop:
                     private._request_registered_call(state, method)  # noqa: SLF001
             private._request_call(state)  # noqa: SLF001
             for protocol in self._protocols:
-                route = Route(protocol, self._answering, partial(request_call, state))
+                route = self._route(protocol, partial(request_call, state))
                 for _ in range(OUTSTANDING):
                     request_call(state, route)
             state.due.add(self)  # the server does not stop before the last call of ours
         threading.Thread(target=self._run, args=(state,), name="polling", daemon=True).start()
+
+    def _route(self, protocol: Protocol, request_another: Callable[[Route], bool]) -> Route:
+        begin_call = begin_stream if protocol.streaming else begin_unary
+        counts = self._counts(protocol.method)
+        return Route(protocol, self._answering, counts, self._log, request_another=request_another, begin=begin_call)
 
     def _run(self, state: Any) -> None:  # noqa: ANN401
         try:
@@ -99,7 +125,7 @@ class PollingLoop:
 
     def _serve(self, state: Any) -> None:  # noqa: ANN401
         poll, answering = state.completion_queue.poll, self._answering
-        owed = OUTSTANDING * len(self._protocols)  # calls that were asked for and did not come, or have not ended
+        owed = OUTSTANDING * len(self._protocols)  # calls that did not come or have not ended, and watches over some
         while True:
             event = poll(AT_ONCE if answering.has_collected or time.perf_counter() < self._awake_until else None)
             tag = event.tag
@@ -108,6 +134,7 @@ class PollingLoop:
                     self._on_nothing_more()
                 elif isinstance(tag, Tag):
                     owed += tag.on_event(event)
+                    self._looks = 0
                 elif not private._process_event_and_continue(state, event):  # noqa: SLF001
                     return
             except Exception:
@@ -121,6 +148,11 @@ class PollingLoop:
         if not self._answering.has_collected:
             os.sched_yield()  # awake, but not at the cost of anybody who has something to do
             return
+        # One look reads from one connection, of which a whole message need not have come; there may be others.
+        if self._looks < self._answering.worth_looks:
+            self._looks += 1
+            return
+        self._looks = 0
         self._answering.flush()
         before, self._answered = self._answered, time.perf_counter()
         is_brisk = self._answered - before < BRISK_SECONDS

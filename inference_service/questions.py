@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 from typing import Protocol as Interface
 
+from inference_service.callers import Caller
 from inference_service.classifier import TopClasses
+from inference_service.rollouts import ActiveRollout
 from inference_service.snapshot_loader import ServedVersion
 from shared.model_version import Manifest
 from shared.network import FloatArray
@@ -82,6 +84,28 @@ class Reading:
     span: tuple[int, int] | None
     reply: Callable[[Answer], bytes]
     checked_for: Manifest | None = None
+
+
+class Request(NamedTuple):
+    """A reading whose form is right for the version that will answer.
+
+    Attributes:
+        reading: what is asked.
+        contents: the numbers.
+        served: the version that answers.
+        rows: how many there are.
+        caller: who waits.
+        rollout: the rollout that the request is part of, in its share or not.
+        other: where it is in the share, the version that computes it for comparison.
+    """
+
+    reading: Reading
+    contents: Contents
+    served: ServedVersion
+    rows: int
+    caller: Caller
+    rollout: ActiveRollout | None = None
+    other: ServedVersion | None = None
 
 
 class Protocol(Interface):

@@ -1,4 +1,4 @@
-"""784–256–10 in four lines of NumPy: what the bare servers answer with, and what every answer is compared with.
+"""A dense network in four lines of NumPy: what the bare servers answer with, and what every answer is compared with.
 
 It needs NumPy alone, so that a server in another environment can use it.
 """
@@ -19,16 +19,18 @@ class PlainForward:
 
     def __init__(self, path: Path) -> None:
         with np.load(path) as arrays:
-            self._first: Floats = arrays["dense_0.weight"]
-            self._first_bias: Floats = arrays["dense_0.bias"]
-            self._second: Floats = arrays["dense_1.weight"]
-            self._second_bias: Floats = arrays["dense_1.bias"]
+            count = len(arrays.files) // 2
+            layers: list[tuple[Floats, Floats]] = [
+                (arrays[f"dense_{index}.weight"], arrays[f"dense_{index}.bias"]) for index in range(count)
+            ]
+        *self._hidden, self._last = layers
 
     def probabilities(self, rows: npt.NDArray[Any]) -> Floats:
         """Bytes or feature values (rows, 784) to probabilities (rows, 10)."""
-        features = rows.astype(np.float32) / np.float32(255) if rows.dtype == np.uint8 else rows
-        hidden = np.maximum(features @ self._first + self._first_bias, 0)
-        logits = hidden @ self._second + self._second_bias
+        values = rows.astype(np.float32) / np.float32(255) if rows.dtype == np.uint8 else rows
+        for weight, bias in self._hidden:
+            values = np.maximum(values @ weight + bias, 0)
+        logits = values @ self._last[0] + self._last[1]
         exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
         found: Floats = exponentials / exponentials.sum(axis=1, keepdims=True)
         return found

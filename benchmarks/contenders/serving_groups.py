@@ -1,9 +1,19 @@
 """Who is measured against whom, with which requests, and what is to be reached: what `make bench-serving` holds."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from benchmarks.contenders.h2load import Shape
-from benchmarks.contenders.serving_servers import ECHO, FALLBACK, FASTAPI, FORWARD, OURS, TWO, Contender
+from benchmarks.contenders.serving_servers import (
+    ECHO,
+    FALLBACK,
+    FASTAPI,
+    FORWARD,
+    MODULE,
+    OURS,
+    TWO,
+    Contender,
+)
 from benchmarks.contenders.serving_task import Body
 
 
@@ -116,5 +126,29 @@ GROUPS = {
     ),
 }
 STREAM_GOAL = Goal(2.0)
+MOST_LOST = 0.03
+
+
+def beside(tree: Path) -> dict[str, Group]:
+    """This checkout beside another one, the same request in each: what a change costs the way of a request."""
+    other = Contender("weightcast, the other checkout", MODULE, tree=tree.resolve())
+    loads = {
+        "one": (ROW, MANY),
+        "one-uint8": (BYTES, MANY),
+        "one-infer": (Body("infer"), MANY),
+        "batch32": (Body(rows=32), Shape(4, 16)),
+        "batch1000": (Body(rows=1000), Shape(4, 2)),
+        "idle": (ROW, Shape(1, 1)),
+    }
+    groups = {}
+    for name, (body, shape) in loads.items():
+        idle = name == "idle"
+        goal = Goal(1 + MOST_LOST, less=True) if idle else Goal(1 - MOST_LOST)
+        entries = (Entry(OURS, body, goal, call=body.method), Entry(other, body, call=body.method))
+        title = f"beside {tree.name}: {body}, {shape.in_flight} in flight{': microseconds' if idle else ''}"
+        groups[f"beside-{name}"] = Group(title, shape, entries, base=1, idle=idle)
+    return groups
+
+
 MOST_RESIDENT_BYTES = 100 * 10**6
 MOST_START_SECONDS = 0.7

@@ -41,7 +41,10 @@ MODULE = "inference_service"
 
 @dataclass(frozen=True)
 class Contender:
-    """A server: the module that is run, with what it is told; `computes` is whether its answers can be checked."""
+    """A server: the module that is run, with what it is told; `computes` is whether its answers can be checked.
+
+    `tree` is the checkout that it is run from.
+    """
 
     name: str
     module: str
@@ -49,6 +52,7 @@ class Contender:
     environment: Mapping[str, str] = field(default_factory=dict)
     computes: bool = True
     web: bool = False
+    tree: Path = ROOT
 
     @property
     def python(self) -> str:
@@ -108,6 +112,7 @@ class Server:
             **os.environ,
             "WEIGHTCAST_REDIS_URL": redis_url,
             "WEIGHTCAST_INFERENCE_LISTEN": "127.0.0.1:0",
+            "WEIGHTCAST_INFERENCE_METRICS_LISTEN": "127.0.0.1:0",
             "WEIGHTCAST_PORT_FILE": str(self._port_file),
             WEIGHTS: str(task.weights),
             **contender.environment,
@@ -126,7 +131,7 @@ class Server:
             self._process = subprocess.Popen(
                 [self.contender.python, "-m", self.contender.module, *self.contender.arguments],
                 env=self._environment,
-                cwd=ROOT,
+                cwd=self.contender.tree,
                 stdout=log,
                 stderr=log,
             )

@@ -5,6 +5,7 @@ Promises: a server is only measured after its answer to the very request was com
 
 import struct
 import urllib.request
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import grpc
 import numpy as np
 
 from benchmarks.contenders.plain_forward import PlainForward
-from benchmarks.publish_to_answer import MODEL, made_up_dataset, snapshots
+from benchmarks.publish_to_answer import HIDDEN, MODEL, made_up_dataset, snapshots
 from client.channel import open_channel
 from client.inference_client import array_of, tensor_of
 from client.load.methods import METHODS
@@ -47,10 +48,10 @@ class Body:
 class Task:
     """The network and the requests, with their files in `folder`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, hidden: Sequence[int] = HIDDEN) -> None:
         rng = np.random.default_rng(0)
         self.snapshot: StoredSnapshot
-        (self.snapshot,) = snapshots(1, made_up_dataset(rng), rng)
+        (self.snapshot,) = snapshots(1, made_up_dataset(rng), rng, hidden)
         self.weights = folder / "weights.npz"
         views: dict[str, Any] = snapshot_codec.decode(self.snapshot).network.views
         np.savez(self.weights, **views)

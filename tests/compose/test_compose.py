@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import time
+import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ DATA_DIR = Path(os.environ.get("WEIGHTCAST_DATA_DIR") or REPOSITORY.parent / "sh
 HAS_MNIST = (DATA_DIR / "mnist").is_dir()
 MODEL = "compose"
 SERVICES = {"redis", "trainer", "inference"}
+PORT_FILES = {"WEIGHTCAST_PORT_FILE", "WEIGHTCAST_METRICS_PORT_FILE"}
 
 
 class Deployment:
@@ -38,7 +40,7 @@ class Deployment:
     def __init__(self) -> None:
         self._project = f"weightcast-test-{uuid.uuid4().hex[:8]}"
         own = {name: value for name, value in os.environ.items() if not name.startswith(("WEIGHTCAST_", "COMPOSE_"))}
-        self._environment = own | {"WEIGHTCAST_TRAINER_PORT": "0", "WEIGHTCAST_INFERENCE_PORT": "0"}
+        self._environment = own | {f"WEIGHTCAST_{name}_PORT": "0" for name in ("TRAINER", "INFERENCE", "METRICS")}
         if HAS_MNIST:
             self._environment["WEIGHTCAST_DATA_DIR"] = str(DATA_DIR)
 
@@ -256,7 +258,7 @@ def test_every_setting_can_be_given(deployment: Deployment) -> None:
     services = json.loads(deployment.ask("config", "--format", "json").stdout)["services"]
     assert set(services) == SERVICES
     for service, settings in (("trainer", TrainerSettings), ("inference", InferenceSettings)):
-        fields = {f"WEIGHTCAST_{name.upper()}" for name in settings.model_fields} - {"WEIGHTCAST_PORT_FILE"}
+        fields = {f"WEIGHTCAST_{name.upper()}" for name in settings.model_fields} - PORT_FILES
         assert set(services[service]["environment"]) == fields
 
 
@@ -282,6 +284,12 @@ def test_without_redis_what_is_loaded_goes_on_answering(
     deployment.run("start", "redis")
     wait_until("inference reaches Redis again", lambda: inference.status(MODEL).store_reachable)
     wait_until("the trainer reaches Redis again", lambda: why_not_serving(trainer_address, "", 2.0) is None)
+
+
+def test_metrics_are_published(deployment: Deployment, first: Published) -> None:
+    """On a port of their own, in Prometheus' words."""
+    with urllib.request.urlopen(f"http://{deployment.address('inference', 50053)}/metrics", timeout=5) as answer:
+        assert f'weightcast_model_version{{model="{MODEL}"}} ' in answer.read().decode()
 
 
 def test_redis_restarts_without_a_failed_request_or_a_lost_version(
@@ -342,3 +350,16 @@ def test_services_stop_in_order_when_asked(deployment: Deployment) -> None:
     lines = deployment.ask("ps", "--all", "--format", "{{.Service}} {{.ExitCode}}", "trainer", "inference").stdout
     assert sorted(lines.splitlines()) == ["inference 0", "trainer 0"]
     assert seconds < 10
+
+
+def test_inference_starts_without_redis(deployment: Deployment) -> None:
+    """With what its volume has kept: it answers by version 2, and says that nobody has confirmed it since."""
+    deployment.run("stop", "redis")
+    deployment.run("start", "inference")
+    address = deployment.address("inference", 50052)
+    wait_until("inference is ready", lambda: why_not_serving(address, "", 2.0) is None)
+    with InferenceClient(address, retry=False) as client:
+        status = client.status(MODEL)
+        assert (status.live.version, status.restored, status.store_reachable) == (2, True, False)
+        assert status.store_lost_time.ToSeconds() > 0
+        assert client.classify(MODEL, np.zeros((1, *status.preprocessing.input_shape), np.uint8)).version == 2

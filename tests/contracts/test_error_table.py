@@ -1,6 +1,7 @@
 """The design's error table, by real calls: code, reason, the field with both numbers, and that nothing breaks."""
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
@@ -348,15 +349,28 @@ def test_bad_input_is_refused_by_name_and_the_service_goes_on(
     assert clients.inference.classify("digits", np.zeros((1, 8, 8), np.uint8)).version == 1
 
 
+def test_a_message_over_the_limit_is_refused_with_the_limit(
+    clients: Clients, refusal_of: Callable[[grpc.RpcError], Any]
+) -> None:
+    """By the inference service itself, which also tells the limit to whoever asks for a model's status."""
+    most = clients.inference.status("digits").max_message_bytes
+    with pytest.raises(grpc.RpcError) as caught:
+        classify(contents=bytes(most))(clients)
+    refusal = refusal_of(caught.value)
+    assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert re.fullmatch(rf"request: got \d+ bytes, expected at most {most}; split the batch", refusal.message)
+    assert clients.inference.classify("digits", np.zeros((1, 64), np.uint8)).version == 1
+
+
 @pytest.mark.parametrize(
     "call",
     [
-        classify(contents=bytes(32 * 2**20 + 1)),
+        classify(contents=bytes(64 * 2**20 + 1)),
         trainer("CreateTrainingJob", pb.CreateTrainingJobRequest(request_id="x" * (4 * 2**20 + 1))),
     ],
     ids=["inference", "trainer"],
 )
-def test_a_message_over_the_limit_never_reaches_the_service(
+def test_a_message_far_over_the_limit_never_reaches_the_service(
     clients: Clients, refusal_of: Callable[[grpc.RpcError], Any], call: Call
 ) -> None:
     """It is gRPC itself that refuses it, naming the limit, and the service goes on."""

@@ -140,6 +140,7 @@ def test_the_configuration_agrees_with_the_metadata(stub: GRPCInferenceServiceSt
     ]
     said = {key: value.string_value for key, value in config.parameters.items()}
     assert (said["version"], said["digest"]) == ("1", versions[1])
+    assert (said["max_message_bytes"], said["max_in_flight"]) == (str(32 * 2**20), "256")
     assert json.loads(said["class_labels"]) == [str(digit) for digit in range(10)]
 
 

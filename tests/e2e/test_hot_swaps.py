@@ -1,21 +1,25 @@
-"""Hot swaps under load through real processes: no request lost, no answer mixed from two versions, memory flat."""
+"""Hot swaps under load through real processes, in both protocols: nothing lost, nothing mixed, memory flat."""
 
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import psutil  # type: ignore[import-untyped]
 import pytest
 
+from client.errors import rpc_errors
 from client.inference_client import InferenceClient, Prediction
 from client.local_stack import LocalStack
 from client.traffic import Traffic
 from shared import snapshot_codec
 from shared.model_version import Manifest, Provenance, SelfTest, StoredSnapshot
 from shared.network import Architecture, Network
+from shared.pb.inference import open_inference_service_pb2 as pb
+from shared.pb.inference.open_inference_service_pb2_grpc import GRPCInferenceServiceStub
 from shared.preprocessing import Preprocessing
 from shared.store.connection import StoreConnection
 from shared.store.model_store import ModelStore
@@ -28,7 +32,7 @@ ROWS, BATCH_ROWS = 400, 50
 HIDDEN = ((16,), (64, 32), (), (128,), (24, 24, 24))
 SCALES = (1 / 16, 1 / 128)
 CLEAR = 1e-4  # two best classes closer than this may change places with another order of additions
-ALLOWED_GROWTH_BYTES = 4 * 2**20
+ALLOWED_GROWTH = 0.02  # of the memory at the first checkpoint
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,25 @@ def make_version(number: int, examples: npt.NDArray[np.uint8]) -> Version:
     return Version(snapshot_codec.encode(manifest, network), np.where(clear, probabilities.argmax(axis=1), -1))
 
 
+def infer(client: InferenceClient, model: str, batch: npt.NDArray[np.uint8 | np.float32]) -> Prediction:
+    """Asks by the Open Inference Protocol on the client's own connection."""
+    tensor = pb.ModelInferRequest.InferInputTensor(name="input", datatype="UINT8", shape=batch.shape)
+    request = pb.ModelInferRequest(model_name=model, inputs=[tensor], raw_input_contents=[batch.tobytes()])
+    stub: Any = GRPCInferenceServiceStub(client._channel)
+    with rpc_errors():
+        answer = stub.ModelInfer(request, timeout=30)
+    raw = dict(zip((output.name for output in answer.outputs), answer.raw_output_contents, strict=True))
+    return Prediction(
+        class_ids=np.frombuffer(raw["class_ids"], "<i8").reshape(-1, 1),
+        scores=np.frombuffer(raw["scores"], "<f4").reshape(-1, 1),
+        class_labels=(),
+        probabilities=None,
+        model=answer.model_name,
+        version=int(answer.model_version),
+        digest=answer.parameters["digest"].string_param,
+    )
+
+
 def swap_under_load(stack: LocalStack, swaps: int, checkpoints: tuple[int, int]) -> None:
     """Publishes `swaps` versions one after the other while requests flow, and looks at every answer and at memory."""
     examples = np.random.default_rng(0).integers(0, 17, (ROWS, 8, 8), dtype=np.uint8)
@@ -97,34 +120,43 @@ def swap_under_load(stack: LocalStack, swaps: int, checkpoints: tuple[int, int])
     assert store.publish(MODEL, versions[1].snapshot, "job-1").ref.version == 1
     with InferenceClient(stack.inference.address) as client:
         client.wait_for_version(MODEL, 1, 10)
-    with Traffic(stack.inference.address, MODEL, examples, threads=3, batch_rows=BATCH_ROWS, verify=verify) as traffic:
-        traffic.wait_for_version(1, 20)  # or the second version may be there before the first request is
+    where = (stack.inference.address, MODEL, examples)
+    with (
+        Traffic(*where, threads=2, batch_rows=BATCH_ROWS, verify=verify) as traffic,
+        Traffic(*where, threads=2, batch_rows=BATCH_ROWS, verify=verify, ask=infer) as open_traffic,
+    ):
+        flows = (traffic, open_traffic)
+        for flow in flows:
+            flow.wait_for_version(1, 20)  # or the second version may be there before the first request is
         for number in range(2, swaps + 2):
             versions[number] = make_version(number, flat)
             assert store.publish(MODEL, versions[number].snapshot, f"job-{number}").ref.version == number
-            traffic.wait_for_version(number, 20)
+            for flow in flows:
+                flow.wait_for_version(number, 20)
             if number - 1 in checkpoints:
                 memory[number - 1] = process.memory_info().rss
     connection.close()
 
-    tally = traffic.tally
-    assert tally.failures == []
-    assert tally.went_back == 0
-    assert tally.requests > swaps
-    assert tally.digests == {number: {version.snapshot.digest} for number, version in versions.items()}
+    for tally in (flow.tally for flow in flows):
+        assert tally.failures == []
+        assert tally.went_back == 0
+        assert tally.requests > swaps
+        assert tally.digests == {number: {version.snapshot.digest} for number, version in versions.items()}
     early, late = checkpoints
-    growth = memory[late] - memory[early]
-    assert growth < ALLOWED_GROWTH_BYTES, f"{growth:,} bytes more after {late} swaps than after {early}"
+    growth = memory[late] / memory[early] - 1
+    requests = [flow.tally.requests for flow in flows]
+    print(f"{swaps} swaps, {requests} requests; {memory[late]:,} bytes after {late}, {growth:+.2%} since {early}")  # noqa: T201 - for whoever runs the soak
+    assert growth < ALLOWED_GROWTH
 
 
 def test_two_hundred_hot_swaps_lose_and_mix_nothing(own_stack: Callable[..., LocalStack]) -> None:
     """Each answer is what the version it names must answer, callers never go back, and memory stays where it was."""
-    swap_under_load(own_stack(), 200, (50, 200))
+    swap_under_load(own_stack(), 200, (100, 200))
 
 
 @pytest.mark.soak
 @pytest.mark.skipif(not SOAK, reason="takes minutes; WEIGHTCAST_SOAK=1 runs it")
 @pytest.mark.timeout(1800)
 def test_soak_of_two_thousand_hot_swaps(own_stack: Callable[..., LocalStack]) -> None:
-    """The same for ten times as long, with the same bound on memory."""
-    swap_under_load(own_stack(), 2000, (200, 2000))
+    """The same for ten times as long: memory at the end is within 2 % of that after a hundred."""
+    swap_under_load(own_stack(), 2000, (100, 2000))

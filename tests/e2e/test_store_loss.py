@@ -1,12 +1,17 @@
 """Redis killed under load: what is loaded goes on answering, what needs the store says so, and all of it comes back."""
 
+import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
 
 import grpc
 import numpy as np
+import psutil  # type: ignore[import-untyped]
 import pytest
 
 from client.errors import RpcError
@@ -14,9 +19,22 @@ from client.inference_client import InferenceClient
 from client.local_stack import LocalStack
 from client.traffic import Traffic
 from client.trainer_client import TrainerClient
+from inference_service.snapshot_disk import SnapshotDisk
+from shared import snapshot_codec
+from shared.model_version import Manifest, Provenance, SelfTest, StoredSnapshot
+from shared.network import Architecture, Network
+from shared.pb.weightcast.v1 import inference_service_pb2 as pb
 from shared.pb.weightcast.v1 import training_pb2
+from shared.preprocessing import Preprocessing
+from shared.store.connection import StoreConnection
+from shared.store.keys import ModelKeys
+from shared.store.model_store import ModelStore
+from shared.training_spec import TrainingSpec
 from trainer_service.worker import HEARTBEAT_SECONDS
 
+SOAK = bool(os.environ.get("WEIGHTCAST_SOAK"))  # read now: no test sees the developer's own settings
+MODEL = "kept"
+ROWS = np.zeros((3, 4), np.uint8)
 Train = Callable[..., training_pb2.TrainingJob]
 Until = Callable[..., None]
 
@@ -126,3 +144,163 @@ def test_services_started_before_redis_become_ready_with_it(idle_stack: LocalSta
         assert job.version == 1, job.error_message
         inference.wait_for_version("digits", 1, 20)
         idle_stack.inference.wait_until("")
+
+
+def snapshot(number: int) -> StoredSnapshot:
+    """A network of zeros, like no other by its provenance."""
+    architecture = Architecture.dense(4, (), 2)
+    manifest = Manifest(
+        model=MODEL,
+        architecture=architecture,
+        preprocessing=Preprocessing(input_shape=(4,), uint8_scale=1.0),
+        class_labels=("no", "yes"),
+        epochs=(),
+        provenance=Provenance(TrainingSpec(MODEL, "made", number), f"job-{number}", "0" * 64, datetime.now(UTC), {}),
+        self_test=SelfTest(ROWS, np.full((3, 2), 0.5, np.float32)),
+    )
+    return snapshot_codec.encode(manifest, Network(architecture, np.zeros(architecture.parameter_count, np.float32)))
+
+
+class Keeping:
+    """An inference service that keeps its snapshots in a folder, with a store that versions are published to."""
+
+    def __init__(self, stack: LocalStack, folder: Path) -> None:
+        self.stack = stack
+        self.disk = SnapshotDisk(folder)
+
+    def publish(self, *numbers: int) -> None:
+        """Publishes versions."""
+        with closing(StoreConnection(self.stack.redis.url)) as connection:
+            for number in numbers:
+                assert ModelStore(connection).publish(MODEL, snapshot(number), f"job-{number}").ref.version == number
+
+    def wait_until_kept(self, version: int, until: Until) -> None:
+        """Returns when the version answers and lies on the disk."""
+        with InferenceClient(self.stack.inference.address) as client:
+            client.wait_for_version(MODEL, version, 20)
+        until(lambda: (ref := self.disk.ref(MODEL)) is not None and ref.version == version, "the snapshot on disk")
+
+    def status(self) -> pb.ModelStatus:
+        """What is served."""
+        with InferenceClient(self.stack.inference.address, retry=False) as client:
+            return client.status(MODEL)
+
+    def traffic(self) -> Traffic:
+        """Requests, each of which has to be answered."""
+        return Traffic(self.stack.inference.address, MODEL, ROWS, pause_seconds=0.002)
+
+
+@pytest.fixture
+def keep(tmp_path: Path) -> Iterator[Callable[[int], Keeping]]:
+    """Starts Redis and an inference service of so many processes; nobody trains."""
+    started: list[LocalStack] = []
+
+    def start(processes: int) -> Keeping:
+        told = {
+            "WEIGHTCAST_INFERENCE_SNAPSHOT_DIR": str(tmp_path / "snapshots"),
+            "WEIGHTCAST_INFERENCE_PROCESSES": str(processes),
+        }
+        stack = LocalStack(told, append_only=True)
+        started.append(stack)
+        stack.redis.start()
+        stack.inference.start()
+        stack.inference.wait_until("liveness")
+        return Keeping(stack, tmp_path / "snapshots")
+
+    yield start
+    for stack in started:
+        stack.stop()
+        stack.remove_files()
+
+
+@contextmanager
+def no_failures(service: Keeping, until: Until) -> Iterator[Traffic]:
+    """Traffic of which no request may fail and none be answered by an older version than the one before."""
+    with service.traffic() as traffic:
+        answers_since(traffic, 20, until)
+        yield traffic
+        answers_since(traffic, 20, until)
+    assert traffic.tally.failures == []
+    assert traffic.tally.went_back == 0
+
+
+def start_without_store(service: Keeping, seconds: float, until: Until) -> None:
+    """Redis is away for so long; in the middle of that the service is killed and started again; then all comes back."""
+    stack = service.stack
+    begin = datetime.now(UTC)
+    service.publish(1, 2)
+    service.wait_until_kept(2, until)
+    with no_failures(service, until):
+        stack.redis.kill()
+        lost = datetime.now(UTC)
+        until(lambda: service.status().HasField("store_lost_time"), "the loss of the store")
+        status = service.status()
+        assert (status.restored, status.store_reachable) == (False, False)
+        assert lost <= status.store_lost_time.ToDatetime(UTC) <= datetime.now(UTC)
+        time.sleep(seconds / 2)
+    stack.inference.kill()
+    stack.inference.start()
+    stack.inference.wait_until("")
+    with no_failures(service, until) as traffic:
+        status = service.status()
+        assert (status.live.version, status.restored, status.store_reachable) == (2, True, False)
+        assert status.live.digest == service.disk.version(MODEL, "live").ref.digest
+        assert begin <= status.store_lost_time.ToDatetime(UTC) <= lost
+        assert not status.HasField("reconcile_time")
+        time.sleep(seconds / 2)
+        stack.redis.start()
+        service.publish(3)
+        traffic.wait_for_version(3, 20)
+        until(lambda: service.status().live.version == 3, "that it is live in every process")
+        status = service.status()
+        assert (status.restored, status.store_reachable) == (False, True)
+        assert not status.HasField("store_lost_time")
+    assert set(traffic.tally.digests) == {2, 3}
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_service_that_starts_without_its_store_serves_what_it_kept(
+    keep: Callable[[int], Keeping], processes: int, until: Until
+) -> None:
+    """The last good version, saying since when the store is away; and what is published later, without a gap."""
+    start_without_store(keep(processes), 0.5, until)
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(not SOAK, reason="takes minutes; WEIGHTCAST_SOAK=1 runs it")
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("processes", [1, 2])
+def test_soak_of_a_minute_without_the_store(keep: Callable[[int], Keeping], processes: int, until: Until) -> None:
+    """The same for as long as an operator needs to come."""
+    start_without_store(keep(processes), 60.0, until)
+
+
+def listening(service: Keeping) -> set[int]:
+    """The processes that can be reached."""
+    assert service.stack.inference.process is not None
+    found = set()
+    for child in psutil.Process(service.stack.inference.process.pid).children():
+        with suppress(psutil.NoSuchProcess):  # it was killed just now
+            if any(each.status == psutil.CONN_LISTEN for each in child.net_connections("tcp")):
+                found.add(child.pid)
+    return found
+
+
+def test_a_process_of_several_starts_again_while_the_live_snapshot_is_corrupt(
+    keep: Callable[[int], Keeping], until: Until
+) -> None:
+    """It answers by what the disk has kept, as the others do by what they have loaded, and says what is wrong."""
+    service = keep(2)
+    service.publish(1)
+    service.wait_until_kept(1, until)
+    before = listening(service)
+    assert len(before) == 2
+    with closing(StoreConnection(service.stack.redis.url)) as connection:
+        weights = ModelKeys(MODEL).weights
+        whole = connection.command("HGET", weights, 1)
+        connection.command("HSET", weights, 1, whole[:-1])
+        psutil.Process(min(before)).kill()
+        until(lambda: len(listening(service) - before) == 1 and len(listening(service)) == 2, "another process")
+        with no_failures(service, until):
+            status = service.status()
+            assert (status.live.version, status.restored, status.store_reachable) == (1, True, True)

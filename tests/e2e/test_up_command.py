@@ -20,12 +20,13 @@ from client.local_stack import LocalStack
 WEIGHTCAST = str(Path(sys.executable).with_name("weightcast"))
 Shell = Any  # conftest.py's; test folders are no packages to import it from
 ShellFor = Callable[..., Any]
+LISTEN = [word for name in ("trainer", "inference", "metrics") for word in (f"--{name}-listen", "127.0.0.1:0")]
 
 
 def start_up(shell: Shell) -> subprocess.Popen[str]:
     """`weightcast up` on free ports."""
     return subprocess.Popen(
-        [WEIGHTCAST, "up", "--trainer-listen", "127.0.0.1:0", "--inference-listen", "127.0.0.1:0"],
+        [WEIGHTCAST, "up", *LISTEN],
         env=shell.environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -84,7 +85,7 @@ def failed_start(
     """Starts everything where the inference service's port is taken, and notes what was started on the way."""
     started: set[psutil.Process] = set()
     files: set[str] = set()
-    listen = ("--trainer-listen", "127.0.0.1:0", "--inference-listen", stack.inference.address)
+    listen = (*LISTEN, "--inference-listen", stack.inference.address)
     with subprocess.Popen(
         [WEIGHTCAST, "up", *listen],
         env=shell_for(stack, tmp_path_factory.mktemp("up")).environment,

@@ -3,9 +3,10 @@
 `wait …` is long work, which goes on when the test says so; `wrong` is refused; anything else comes back as it is.
 """
 
+import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import SimpleNamespace
@@ -17,14 +18,19 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
 from inference_service.answering import Answering
-from inference_service.classification import Request
+from inference_service.callers import Caller
+from inference_service.limits import Limits
+from inference_service.long_work import LongWork
 from inference_service.polling_loop import PollingLoop, begin, why_not
 from inference_service.public_methods import PublicMethods
-from inference_service.questions import Answer, Question, Reading
+from inference_service.questions import Answer, Question, Reading, Request
+from inference_service.replying import Replying
+from inference_service.request_log import RequestLog
 from shared.errors import InvalidInputError
 from shared.grpc_server import LIVENESS, Server
 
 SECONDS = 20.0
+CANCELLED, RESOURCE_EXHAUSTED = 1, 8  # of gRPC's codes
 LARGEST = 2**20
 
 SERVED: Any = SimpleNamespace(multiply_adds=0)  # in place of a version
@@ -60,44 +66,85 @@ class Echo:
     def __init__(self) -> None:
         self.may_go_on = threading.Event()
         self.taken = 0
+        self.computed: list[bytes] = []
 
-    def quick_request(self, reading: Reading, contents: tuple[bytes, ...], arrived: float) -> Request | None:
+    def quick_request(self, reading: Reading, contents: tuple[bytes, ...], caller: Caller) -> Request | None:
         """The request, if it need not wait."""
-        return None if contents[0].startswith(b"wait") else self.request(reading, contents, arrived)
+        return None if contents[0].startswith(b"wait") else self.request(reading, contents, caller)
 
-    def request(self, reading: Reading, contents: tuple[bytes, ...], arrived: float) -> Request:
+    def request(self, reading: Reading, contents: tuple[bytes, ...], caller: Caller) -> Request:
         """The request."""
         self.taken += 1
-        return Request(reading, contents, SERVED, 1, arrived)
+        return Request(reading, contents, SERVED, 1, caller)
 
     def answers(self, requests: list[Request]) -> list[Answer | Exception]:
         """Each word, when it may go on."""
-        words = [request.contents[0] for request in requests]
-        if any(word.startswith(b"wait") for word in words):  # type: ignore[union-attr]  # bytes
+        words = [bytes(request.contents[0]) for request in requests]
+        self.computed += words
+        if any(word.startswith(b"wait") for word in words):
             self.may_go_on.wait(SECONDS)
         return [KeyError("a secret") if word == b"broken" else Answer(None, word, None, None) for word in words]  # type: ignore[arg-type]
+
+
+class Tally:
+    """Counts the outcomes of one service's requests, as a list of codes; OK is 0."""
+
+    def __init__(self) -> None:
+        self.codes: list[int] = []
+        self._lock = threading.Lock()
+
+    def method(self, _method: str) -> "Tally":
+        """Where the requests of a method are counted."""
+        return self
+
+    def answered(self, seconds: Sequence[float], rows: Sequence[int]) -> None:
+        """Counts answers."""
+        assert len(seconds) == len(rows)
+        assert min(seconds) > 0
+        with self._lock:
+            self.codes += [0] * len(rows)
+
+    def failed(self, code: int, _seconds: float) -> None:
+        """Counts a refusal."""
+        with self._lock:
+            self.codes.append(code)
+
+    def set_load(self, queued: int, in_flight: int, waiting_bytes: int) -> None:
+        """Hears how much is to do."""
+        assert 0 <= queued <= in_flight
+        assert waiting_bytes >= 0
 
 
 class Running:
     """A server of words, and a channel to it."""
 
-    def __init__(self, polling: str) -> None:
-        self.echo = Echo()
+    def __init__(self, polling: str, *, in_flight: int = 256) -> None:
+        self.echo, self.tally = Echo(), Tally()
         pool = ThreadPoolExecutor(8)
-        answering = Answering(self.echo, pool, 5 * LARGEST)  # type: ignore[arg-type]  # of the same shape
+        request_log = RequestLog("INFO")
+        replying = Replying(request_log)
+        limits = Limits(1, LARGEST, in_flight, 5 * LARGEST)
+        self.answering = answering = Answering(
+            self.echo,  # type: ignore[arg-type]  # of the same shape
+            LongWork(self.echo, replying, pool),  # type: ignore[arg-type]
+            replying,
+            limits,
+            self.tally,
+        )
+        told = (answering, self.tally.method, request_log)
         protocols = (
             Words("Say", streaming=False),
             Words("Talk", streaming=True),
             Words("TalkOn", streaming=True, goes_on=True),
         )
-        self.server = Server("127.0.0.1:0", pool, LARGEST, interceptors=[PublicMethods(protocols, answering)])
+        self.server = Server("127.0.0.1:0", pool, 2 * LARGEST, interceptors=[PublicMethods(protocols, *told)])
         handlers: dict[str, Any] = {
             "Say": grpc.unary_unary_rpc_method_handler(lambda *_: b""),
             "Talk": grpc.stream_stream_rpc_method_handler(lambda *_: iter(())),
             "TalkOn": grpc.stream_stream_rpc_method_handler(lambda *_: iter(())),
         }
         self.server._server.add_registered_method_handlers("weightcast.test", handlers)
-        port = self.server.start(partial(begin, PollingLoop(protocols, answering), polling))
+        port = self.server.start(partial(begin, PollingLoop(protocols, *told), polling))
         self.channel: Any = grpc.insecure_channel(f"127.0.0.1:{port}", [("grpc.max_send_message_length", -1)])
         self.say: Any = partial(self.channel.unary_unary("/weightcast.test/Say"), timeout=SECONDS)
         self.talk: Any = partial(self.channel.stream_stream("/weightcast.test/Talk"), timeout=SECONDS)
@@ -174,11 +221,112 @@ def test_what_was_not_foreseen_says_nothing_of_itself(running: Running) -> None:
 
 
 def test_a_message_that_is_too_large_is_refused(running: Running) -> None:
-    """By the transport, and the next one is answered."""
+    """With the limit and the remedy; one of twice the size by the transport itself, and the next one is answered."""
     with pytest.raises(grpc.RpcError) as raised:
         running.say(bytes(LARGEST + 1))
+    assert raised.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert raised.value.details() == f"request: got {LARGEST + 1} bytes, expected at most {LARGEST}; split the batch"
+    with pytest.raises(grpc.RpcError) as raised:
+        running.say(bytes(2 * LARGEST + 1))
     assert raised.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
     assert running.say(b"a") == b"re: a"
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Returns when `holds` does."""
+    deadline = time.monotonic() + SECONDS
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def occupy(running: Running) -> list[Any]:
+    """Keeps every core at work, so that long work waits for one."""
+    say = running.channel.unary_unary("/weightcast.test/Say")
+    cores = len(os.sched_getaffinity(0))
+    calls = [say.future(b"wait for it", timeout=SECONDS) for _ in range(cores)]
+    until(lambda: len(running.echo.computed) == cores)
+    return calls
+
+
+def test_who_hangs_up_is_not_computed(running: Running) -> None:
+    """Nor is he who does so on a stream; both are counted as what they are."""
+    calls = occupy(running)
+    alone = running.channel.unary_unary("/weightcast.test/Say").future(b"wait, alone")
+    stream = running.talk(iter([b"wait, on a stream"]))
+    until(lambda: running.echo.taken == len(calls) + 2)
+    alone.cancel()
+    stream.cancel()
+    time.sleep(0.2)  # a moment, in which the server learns of it
+    running.echo.may_go_on.set()
+    assert [call.result() for call in calls] == [b"re: wait for it"] * len(calls)
+    until(lambda: CANCELLED in running.tally.codes)
+    assert running.say(b"a") == b"re: a"
+    assert running.echo.computed == [b"wait for it"] * len(calls) + [b"a"]
+
+
+def test_whose_deadline_has_passed_is_not_computed(running: Running) -> None:
+    """He is told so by his own side already."""
+    calls = occupy(running)
+    with pytest.raises(grpc.RpcError) as raised:
+        running.channel.unary_unary("/weightcast.test/Say")(b"wait, but not for long", timeout=0.2)
+    assert raised.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    running.echo.may_go_on.set()
+    assert [call.result() for call in calls] == [b"re: wait for it"] * len(calls)
+    until(lambda: len(running.tally.codes) == len(calls) + 1)
+    assert running.echo.computed == [b"wait for it"] * len(calls)
+
+
+def test_more_than_may_be_in_work_are_turned_away() -> None:
+    """With when to come again, and before they are read; who holds back by himself waits; then there is room again."""
+    running = Running("auto", in_flight=2)
+    waiting = [running.channel.unary_unary("/weightcast.test/Say").future(b"wait", timeout=SECONDS)]
+    stream = running.talk(iter([b"wait"] * 3))
+    until(lambda: running.echo.taken == 3)  # the last of the stream is held back
+    for _ in range(5):
+        with pytest.raises(grpc.RpcError) as raised:
+            running.say(b"a")
+        assert raised.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert raised.value.details() == "2 requests are in work, as many as may be; send it again later"
+        status = rpc_status.from_call(cast("grpc.Call", raised.value))
+        assert [detail.type_url.rpartition("/")[2] for detail in status.details] == [
+            "google.rpc.ErrorInfo",
+            "google.rpc.RetryInfo",
+        ]
+    running.echo.may_go_on.set()
+    assert waiting[0].result() == b"re: wait"
+    assert list(stream) == [b"re: wait"] * 3
+    assert running.say(b"a") == b"re: a"
+    until(lambda: len(running.tally.codes) == 10)
+    assert sorted(running.tally.codes) == [0] * 5 + [RESOURCE_EXHAUSTED] * 5
+    running.channel.close()
+    running.server.stop(SECONDS)
+
+
+def test_a_drain_answers_whoever_still_comes_and_then_sends_them_elsewhere(running: Running) -> None:
+    """While requests keep coming they are answered, for so long; then they are told to go, and the drain ends."""
+    outcomes: list[str] = []
+    may_end = threading.Event()
+
+    def ask() -> None:
+        while not may_end.is_set():
+            try:
+                outcomes.append(running.say(b"a").decode())
+            except grpc.RpcError as error:
+                outcomes.append(cast("grpc.Call", error).code().name)
+                if outcomes[-1] != "UNAVAILABLE":
+                    return
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    until(lambda: bool(outcomes))
+    running.answering.drain(0.3)
+    may_end.set()
+    asking.join()
+    assert set(outcomes) == {"re: a", "UNAVAILABLE"}
+    first = outcomes.index("UNAVAILABLE")
+    assert set(outcomes[first:]) == {"UNAVAILABLE"}
+    running.answering.drain(SECONDS)  # nobody asks any more
 
 
 def test_long_work_keeps_nobody_waiting(running: Running) -> None:

@@ -3,15 +3,20 @@
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from client.embedded_redis import EmbeddedRedis
 from inference_service.model_manager import ModelManager
+from inference_service.snapshot_disk import SnapshotDisk
+from inference_service.snapshot_loader import load_version
 from inference_service.watcher import Events, Watcher
 from shared.errors import NotFoundError, SnapshotRejectedError, UnavailableError
 from shared.model_version import PromotionOutcome, PromotionVerdict, StoredSnapshot
 from shared.recipe import Promotion, PromotionPolicy
+from shared.rollout import RolloutMode
 from shared.store.connection import StoreConnection
 from shared.store.keys import ModelKeys
 from shared.store.model_events import ModelEvents
@@ -51,6 +56,11 @@ class Serving:
         state = self.manager.state(model) if model in self.manager.models() else None
         return state.live.ref.version if state is not None and state.live is not None else 0
 
+    def candidate(self) -> int:
+        """The number of the version that is tried, 0 if none is."""
+        rollout = self.manager.rollout("tiny")
+        return rollout.candidate.ref.version if rollout else 0
+
     def refusal(self) -> str:
         """Why the newest version was refused, empty if it was not."""
         if "tiny" not in self.manager.models():
@@ -64,14 +74,23 @@ def serve(connect: Callable[[], StoreConnection]) -> Iterator[Callable[..., Serv
     """Starts managers with watchers, with events or without, and stops them."""
     started: list[Serving] = []
 
-    def start(*, events: bool, seconds: float, pinned: int = 2) -> Serving:
+    def start(
+        *, events: bool, seconds: float, pinned_bytes: int = 2**20, folder: Path | None = None, join: bool = False
+    ) -> Serving:
         connection = connect()
         store = ModelStore(connection)
         announced: list[tuple[str, bool]] = []
-        manager = ModelManager(store, pinned, lambda model, live: announced.append((model, bool(live))))
+        manager = ModelManager(
+            store,
+            pinned_bytes,
+            lambda model, state: announced.append((model, state.live is not None)),
+            disk=SnapshotDisk(folder) if folder else None,
+        )
         source: Events = ModelEvents(connection) if events else NoEvents()
         serving = Serving(manager, Watcher(store.model_names, source, manager, seconds), announced)
         started.append(serving)
+        if join:
+            serving.watcher.catch_up()
         serving.watcher.start()
         return serving
 
@@ -188,8 +207,8 @@ def test_a_refused_version_is_tried_again(
         serving.manager.serve("tiny", "live")
     assert caught.value.reason == "NO_MODEL_YET"
     connection.command("HSET", weights, 1, good.weights)
-    until(lambda: serving.version() == 1, "version 1")
-    assert serving.announced[-1] == ("tiny", True)
+    until(lambda: serving.announced[-1] == ("tiny", True), "version 1")
+    assert serving.version() == 1
 
 
 def test_the_served_version_changes_only_when_live_does(
@@ -211,11 +230,12 @@ def test_the_served_version_changes_only_when_live_does(
 def test_pinned_versions_are_bounded(
     serve: Callable[..., Serving], models: ModelStore, snapshot: Snapshots, until: Until
 ) -> None:
-    """Of the versions that requests named only the last used are held; one that was let go is loaded again."""
-    serving = serve(events=True, seconds=OFTEN_SECONDS, pinned=2)
+    """Of the versions that requests named the last used are held that fit; one that was let go is loaded again."""
     for number in range(1, 6):
         models.publish("tiny", snapshot(seed=number), str(number))
-    until(lambda: serving.version() == 5, "version 5")
+    size = load_version(models, "tiny", 1).memory_bytes
+    serving = serve(events=True, seconds=OFTEN_SECONDS, pinned_bytes=2 * size)
+    until(lambda: serving.manager.store_contact.reachable, "the first comparison")
     for number in (1, 2, 1, 3):
         assert serving.manager.serve("tiny", number).ref.version == number
     assert [served.ref.version for served in serving.manager.pinned("tiny")] == [1, 3]
@@ -341,8 +361,9 @@ def test_a_deleted_version_that_is_held_answers_until_it_is_let_go(
     registry = ModelRegistry(connection)
     for seed in (1, 2, 3, 4):
         models.publish("tiny", snapshot(seed=seed), str(seed))
-    serving = serve(events=True, seconds=OFTEN_SECONDS, pinned=1)
-    until(lambda: serving.version() == 4, "version 4")
+    size = load_version(models, "tiny", 1).memory_bytes
+    serving = serve(events=True, seconds=OFTEN_SECONDS, pinned_bytes=size)
+    until(lambda: serving.manager.store_contact.reachable, "the first comparison")
     held = serving.manager.serve("tiny", 1)
     for version in (1, 2):
         registry.delete("tiny", version)
@@ -352,3 +373,86 @@ def test_a_deleted_version_that_is_held_answers_until_it_is_let_go(
     serving.manager.serve("tiny", 3)
     with pytest.raises(NotFoundError, match="latest is 4"):
         serving.manager.serve("tiny", 1)
+
+
+def test_a_rollout_is_followed_from_its_beginning_to_its_promotion(
+    serve: Callable[..., Serving],
+    connection: StoreConnection,
+    models: ModelStore,
+    snapshot: Snapshots,
+    until: Until,
+) -> None:
+    """Events alone bring its candidate, another share, its end, and what it is promoted to without another load."""
+    registry = ModelRegistry(connection)
+    models.publish("tiny", snapshot(seed=1), "a")
+    models.publish("tiny", snapshot(seed=2), "b", MANUAL)
+    serving = serve(events=True, seconds=HARDLY_EVER_SECONDS)
+    until(lambda: serving.version() == 1, "version 1")
+    registry.set_rollout("tiny", 2, RolloutMode.SHADOW, 5.0)
+    until(lambda: serving.candidate() == 2, "the candidate", 4.0)
+    first = serving.manager.rollout("tiny")
+    registry.set_rollout("tiny", 2, RolloutMode.CANARY, 50.0)
+    until(lambda: serving.manager.rollout("tiny") is not first, "the other share", 4.0)
+    second = serving.manager.rollout("tiny")
+    assert first is not None
+    assert second is not None
+    assert (second.rollout.mode, second.rollout.percent) == (RolloutMode.CANARY, 50.0)
+    assert second.candidate is first.candidate
+    registry.end_rollout("tiny")
+    until(lambda: serving.candidate() == 0, "the end", 4.0)
+    registry.set_rollout("tiny", 2, RolloutMode.CANARY, 50.0)
+    until(lambda: serving.candidate() == 2, "the candidate again", 4.0)
+    tried = serving.manager.serve("tiny", 2)
+    registry.promote("tiny", 2)
+    until(lambda: serving.version() == 2, "its promotion", 4.0)
+    assert serving.manager.serve("tiny", "live") is tried
+    assert serving.candidate() == 0
+
+
+def test_a_start_without_the_store_is_answered_from_the_disk(
+    *,
+    serve: Callable[..., Serving],
+    redis_server: EmbeddedRedis,
+    models: ModelStore,
+    snapshot: Snapshots,
+    until: Until,
+    tmp_path: Path,
+) -> None:
+    """By the last good version, with since when the store is away; when it is back, by what is live there."""
+    first = serve(events=True, seconds=OFTEN_SECONDS, folder=tmp_path)
+    for number in (1, 2):
+        models.publish("tiny", snapshot(seed=number), str(number))
+    disk = SnapshotDisk(tmp_path)
+    until(lambda: disk.models() == ["tiny"] and disk.version("tiny", "live").ref.version == 2, "version 2 on disk")
+    first.watcher.stop()
+    redis_server.stop()
+    lost = datetime.now(UTC)
+    second = serve(events=True, seconds=OFTEN_SECONDS, folder=tmp_path, join=True)
+    assert second.version() == 2
+    assert second.manager.state("tiny").restored
+    since = second.manager.store_contact.lost_time
+    assert since is not None
+    assert since <= lost
+    redis_server.start()
+    until(lambda: second.manager.store_contact.reachable, "the return")
+    assert not second.manager.state("tiny").restored
+    models.publish("tiny", snapshot(seed=3), "c")
+    until(lambda: second.version() == 3, "version 3")
+    until(lambda: disk.version("tiny", "live").ref.version == 3, "version 3 on disk")
+
+
+def test_a_watcher_that_was_started_without_the_store_finds_the_disk_by_itself(
+    *,
+    serve: Callable[..., Serving],
+    redis_server: EmbeddedRedis,
+    models: ModelStore,
+    snapshot: Snapshots,
+    tmp_path: Path,
+    until: Until,
+) -> None:
+    """Also where nobody let it catch up first."""
+    models.publish("tiny", snapshot(), "a")
+    SnapshotDisk(tmp_path).keep(models.version("tiny", 1))
+    redis_server.stop()
+    serving = serve(events=True, seconds=OFTEN_SECONDS, folder=tmp_path)
+    until(lambda: serving.version() == 1, "version 1")

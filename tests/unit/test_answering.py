@@ -1,6 +1,8 @@
 """What arrives together is answered together, long work elsewhere, and what waits for that is bounded."""
 
 import threading
+import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
@@ -8,19 +10,19 @@ from typing import Any
 import pytest
 
 from inference_service import answering
-from inference_service.answering import (
-    MOST_REQUESTS,
-    OVERHEAD_BYTES,
-    QUICKLY_READ_BYTES,
-    Answering,
-    Respond,
-)
-from inference_service.classification import Request
-from inference_service.questions import Answer, Question, Reading
+from inference_service.answering import MOST_REQUESTS, QUICKLY_READ_BYTES, WATCHED_FROM, Answering
+from inference_service.callers import Caller
+from inference_service.limits import Limits
+from inference_service.long_work import OVERHEAD_BYTES, LongWork
+from inference_service.questions import Answer, Question, Reading, Request
 from inference_service.recognition import Recognition
+from inference_service.replying import Replying
+from inference_service.request_log import RequestLog
 from shared.errors import CapacityError, InvalidInputError, UnavailableError, WeightcastError
 
 SERVED: Any = SimpleNamespace(multiply_adds=0)  # in place of a version
+LARGEST, MOST_IN_FLIGHT, MOST_BYTES = 2 * QUICKLY_READ_BYTES, 3 * MOST_REQUESTS, 3 * QUICKLY_READ_BYTES
+NEVER = float("inf")
 
 
 class Words:
@@ -47,16 +49,16 @@ class Echo:
         self.together: list[list[str]] = []
         self.may_go_on = threading.Event()
 
-    def quick_request(self, reading: Reading, contents: tuple[bytes, ...], arrived: float) -> Request | None:
+    def quick_request(self, reading: Reading, contents: tuple[bytes, ...], caller: Caller) -> Request | None:
         """The request, if it is not long work."""
         word = str(reading.question.selector)
-        return None if word.startswith("long") else self.request(reading, contents, arrived)
+        return None if word.startswith("long") else self.request(reading, contents, caller)
 
-    def request(self, reading: Reading, contents: tuple[bytes, ...], arrived: float) -> Request:
+    def request(self, reading: Reading, contents: tuple[bytes, ...], caller: Caller) -> Request:
         """The request."""
         if str(reading.question.selector).startswith("long"):
             self.may_go_on.wait(20)
-        return Request(reading, contents, SERVED, 1, arrived)
+        return Request(reading, contents, SERVED, 1, caller)
 
     def answers(self, requests: list[Request]) -> list[Answer | Exception]:
         """Each word."""
@@ -67,48 +69,81 @@ class Echo:
         ]
 
 
-class Heard:
-    """The replies that came, by word."""
+class Heard(Caller):
+    """Waits for the reply to one word; counts for all."""
 
-    def __init__(self) -> None:
-        self.replies: dict[str, bytes | Exception] = {}
-        self._changed = threading.Condition()
+    def __init__(self, bench: "Bench", word: str, deadline: float, *, holds_back: bool) -> None:
+        super().__init__("/words/Say", bench, (), deadline)
+        self.holds_back = holds_back
+        self.word = word
+        self.is_watched = False
+        self._bench = bench
 
-    def of(self, word: str) -> Respond:
-        """Takes the reply to a word; there is one to each."""
+    def respond(self, reply: bytes | Exception) -> None:
+        """Hears it; there is one to each."""
+        with self._bench.changed:
+            assert self.word not in self._bench.replies
+            self._bench.replies[self.word] = reply
+            self._bench.changed.notify_all()
 
-        def respond(reply: bytes | Exception) -> None:
-            with self._changed:
-                assert word not in self.replies
-                self.replies[word] = reply
-                self._changed.notify_all()
-
-        return respond
-
-    def wait_for(self, *words: str) -> None:
-        """Returns when all of them were replied to."""
-        with self._changed:
-            assert self._changed.wait_for(lambda: self.replies.keys() >= set(words), 20)
+    def watch(self) -> None:
+        """Notes that somebody wants to know."""
+        self.is_watched = True
 
 
 class Bench:
-    """An Answering with everything around it."""
+    """An Answering with everything around it, and what was replied to each word."""
 
     def __init__(self, pool: ThreadPoolExecutor) -> None:
-        self.echo, self.heard = Echo(), Heard()
-        self.answering = Answering(self.echo, pool, max_waiting_bytes=2 * OVERHEAD_BYTES + 10)  # type: ignore[arg-type]  # of the same shape
+        self.echo = Echo()
+        self.replies: dict[str, bytes | Exception] = {}
+        self.changed = threading.Condition()
+        self.load: list[tuple[int, int, int]] = []
+        self.answers = 0
+        replying = Replying(RequestLog("ERROR"))
+        limits = Limits(1, LARGEST, MOST_IN_FLIGHT, MOST_BYTES)
+        self.long_work = LongWork(self.echo, replying, pool)  # type: ignore[arg-type]  # of the same shape
+        self.answering = Answering(self.echo, self.long_work, replying, limits, self)  # type: ignore[arg-type]
         self.recognition = Recognition(Words())
 
-    def say(self, *words: str) -> None:
+    def say(self, *words: str, deadline: float = NEVER, holds_back: bool = False) -> list[Heard]:
         """Takes words in."""
-        for word in words:
-            self.answering.take(self.recognition, word.encode(), self.heard.of(word))
+        callers = [Heard(self, word, deadline, holds_back=holds_back) for word in words]
+        for caller in callers:
+            self.answering.take(self.recognition, caller.word.encode(), caller)
+        return callers
+
+    def wait_for(self, *words: str) -> None:
+        """Returns when all of them were replied to."""
+        with self.changed:
+            assert self.changed.wait_for(lambda: self.replies.keys() >= set(words), 20)
+
+    def refusal(self, word: str) -> WeightcastError:
+        """What was said to a word in place of an answer."""
+        reply = self.replies[word]
+        assert isinstance(reply, WeightcastError)
+        return reply
+
+    def set_load(self, queued: int, in_flight: int, waiting_bytes: int) -> None:
+        """Hears how much is to do."""
+        self.load.append((queued, in_flight, waiting_bytes))  # from any thread
+
+    def failed(self, code: int, seconds: float) -> None:
+        """Is the transport's to call."""
+        raise AssertionError((code, seconds))
+
+    def answered(self, seconds: Sequence[float], rows: Sequence[int]) -> None:
+        """Counts answers."""
+        assert all(each > 0 for each in seconds)
+        assert len(seconds) == len(rows)
+        with self.changed:
+            self.answers += len(rows)
 
 
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
     """Two threads for long work; on a busy machine too, nothing has waited long until a test says so."""
-    monkeypatch.setattr(answering, "LONGEST_WAIT_SECONDS", 3600.0)
+    monkeypatch.setattr(answering, "LONGEST_TAKING_SECONDS", 3600.0)
     return Bench(ThreadPoolExecutor(2))
 
 
@@ -116,77 +151,195 @@ def test_what_was_collected_is_answered_at_once_when_nothing_more_comes(bench: B
     """In one product, and not before."""
     bench.say("a", "b", "c")
     assert bench.answering.has_collected
-    assert not bench.heard.replies
+    assert not bench.replies
     bench.answering.flush()
-    assert bench.heard.replies == {"a": b"a", "b": b"b", "c": b"c"}
+    assert bench.replies == {"a": b"a", "b": b"b", "c": b"c"}
     assert bench.echo.together == [["a", "b", "c"]]
     assert not bench.answering.has_collected
 
 
-def test_enough_is_answered_without_being_asked_for(bench: Bench) -> None:
-    """However many go on arriving, nobody waits for more than a product's worth."""
-    words = [f"w{index}" for index in range(2 * MOST_REQUESTS + 1)]
+def test_a_product_answers_so_many_the_oldest_first(bench: Bench) -> None:
+    """The rest is answered by the next one; what is still to do is told after each."""
+    words = [f"w{index:03}" for index in range(2 * MOST_REQUESTS + 1)]
     bench.say(*words)
-    assert [len(each) for each in bench.echo.together] == [MOST_REQUESTS, MOST_REQUESTS]
-    assert bench.answering.has_collected
+    for _ in range(3):
+        bench.answering.flush()
+    assert bench.echo.together == [words[:MOST_REQUESTS], words[MOST_REQUESTS:-1], words[-1:]]
+    assert not bench.answering.has_collected
+    assert bench.load == [(MOST_REQUESTS + 1, MOST_REQUESTS + 1, 0), (1, 1, 0), (0, 0, 0)]
+    assert bench.answers == len(words)
 
 
 def test_what_is_wrong_is_its_own(bench: Bench) -> None:
     """Refused at once where it cannot be read; and neither that nor a failure costs another its answer."""
     bench.say("a", "wrong", "broken", "b")
-    assert isinstance(bench.heard.replies["wrong"], InvalidInputError)
+    assert isinstance(bench.replies["wrong"], InvalidInputError)
     bench.answering.flush()
-    assert bench.heard.replies["a"] == b"a"
-    assert bench.heard.replies["b"] == b"b"
-    assert isinstance(bench.heard.replies["broken"], ZeroDivisionError)
+    assert bench.replies["a"] == b"a"
+    assert bench.replies["b"] == b"b"
+    assert isinstance(bench.replies["broken"], ZeroDivisionError)
 
 
 def test_an_answer_that_cannot_be_sent_costs_nobody_else_theirs(bench: Bench) -> None:
     """Whoever comes after it in the same product is answered."""
 
-    def gone(_reply: bytes | Exception) -> None:
-        raise ValueError("the call is gone")
+    class Gone(Heard):
+        """Cannot be told anything."""
 
-    bench.answering.take(bench.recognition, b"a", gone)
+        def respond(self, _reply: bytes | Exception) -> None:
+            """Fails."""
+            raise ValueError("the call is gone")
+
+    bench.answering.take(bench.recognition, b"a", Gone(bench, "a", NEVER, holds_back=False))
     bench.say("b")
     bench.answering.flush()
-    assert bench.heard.replies == {"b": b"b"}
+    assert bench.replies == {"b": b"b"}
+    assert bench.answers == 1
 
 
 def test_long_work_keeps_nobody_waiting(bench: Bench) -> None:
     """Who comes after it is answered before it."""
     bench.say("long", "a")
     bench.answering.flush()
-    assert bench.heard.replies == {"a": b"a"}
+    assert bench.replies == {"a": b"a"}
     bench.echo.may_go_on.set()
-    bench.heard.wait_for("long")
-    assert bench.heard.replies["long"] == b"long"
+    bench.wait_for("long")
+    assert bench.replies["long"] == b"long"
 
 
 def test_what_waits_is_bounded_by_its_bytes(bench: Bench) -> None:
     """Too much is refused and may be sent again; when the rest is done there is room again."""
-    bench.say("long1", "long2", "long3")
-    refusal = bench.heard.replies["long3"]
+    long, longer = "long" + "x" * QUICKLY_READ_BYTES, "longer" + "x" * (LARGEST - 6)
+    bench.say(long, longer)
+    waiting = len(long) + OVERHEAD_BYTES
+    refusal = bench.refusal(longer)
     assert isinstance(refusal, CapacityError)
     assert refusal.reason == "SERVER_BUSY"
-    limit = 2 * OVERHEAD_BYTES + 10
-    assert refusal.message == f"requests of {limit} bytes wait already, {limit} may; try again later"
+    assert refusal.message == f"requests of {waiting} bytes wait already, {MOST_BYTES} may; send it again later"
     bench.say("a")
     bench.answering.flush()
-    assert bench.heard.replies["a"] == b"a"
+    assert bench.replies["a"] == b"a"
     bench.echo.may_go_on.set()
-    bench.heard.wait_for("long1", "long2")
-    longer = "long" + "x" * limit  # alone, it is taken all the same
-    bench.say(longer)
-    bench.heard.wait_for(longer)
-    assert bench.heard.replies[longer] == longer.encode()
+    bench.wait_for(long)
+    until_idle(bench)
+    longest = "long" + "y" * (LARGEST - 4)  # alone, it is taken all the same
+    bench.say(longest)
+    bench.wait_for(longest)
+    assert bench.replies[longest] == longest.encode()
+
+
+def until_idle(bench: Bench) -> None:
+    """Returns when the pool has done everything: a reply goes out just before that."""
+    deadline = time.monotonic() + 20
+    while bench.long_work.count:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def test_only_so_many_are_in_work(bench: Bench) -> None:
+    """One more is refused with when to come again; when some are answered there is room again."""
+    words = [f"w{index}" for index in range(MOST_IN_FLIGHT)]
+    bench.say(*words)
+    assert bench.answering.turns_away
+    bench.say("late")
+    refusal = bench.refusal("late")
+    assert refusal is bench.answering.why_not()
+    assert isinstance(refusal, CapacityError)
+    assert refusal.message == f"{MOST_IN_FLIGHT} requests are in work, as many as may be; send it again later"
+    bench.answering.flush()
+    assert not bench.answering.turns_away
+    bench.say("later")
+    while bench.answering.has_collected:
+        bench.answering.flush()
+    assert {bench.replies[word] for word in (*words, "later")} == {word.encode() for word in (*words, "later")}
+
+
+def test_long_work_is_in_work_too(bench: Bench) -> None:
+    """It counts as any other does."""
+    bench.say(*(f"long{index}" for index in range(MOST_IN_FLIGHT)), "a")
+    assert bench.refusal("a").reason == "SERVER_BUSY"
+    bench.echo.may_go_on.set()
+    until_idle(bench)
+
+
+def test_who_holds_back_by_himself_is_taken_where_others_are_turned_away(bench: Bench) -> None:
+    """Up to twice as many: a stream that has one message in work must not be ended for it."""
+    bench.say(*(f"w{index}" for index in range(MOST_IN_FLIGHT)))
+    bench.say(*(f"s{index}" for index in range(MOST_IN_FLIGHT)), holds_back=True)
+    assert not bench.replies
+    bench.say("late", holds_back=True)
+    assert bench.refusal("late").reason == "SERVER_BUSY"
+
+
+def test_a_message_may_have_so_many_bytes(bench: Bench) -> None:
+    """One more is refused, with the limit and the remedy."""
+    word = "x" * (LARGEST + 1)
+    bench.say(word)
+    assert (
+        bench.refusal(word).message == f"request: got {LARGEST + 1} bytes, expected at most {LARGEST}; split the batch"
+    )
+    with pytest.raises(InvalidInputError, match="split the batch"):
+        bench.answering.answer(Words(), word.encode(), Heard(bench, word, NEVER, holds_back=False))
+
+
+def test_who_has_stopped_waiting_is_not_computed(bench: Bench) -> None:
+    """Neither he whose deadline has passed nor he who has hung up; the others get their own answers."""
+    bench.say("a", "b")
+    bench.say("late", deadline=time.time() - 1)
+    (gone,) = bench.say("gone")
+    gone.has_gone = True
+    bench.say("c")
+    bench.answering.flush()
+    assert bench.echo.together == [["a", "b", "c"]]
+    assert [bench.replies[word] for word in "abc"] == [b"a", b"b", b"c"]
+    assert bench.refusal("late").reason == "DEADLINE_EXCEEDED"
+    assert bench.refusal("gone").reason == "CALLER_GONE"
+    assert bench.answers == 3
+
+
+def test_nor_is_his_long_work(bench: Bench) -> None:
+    """It is let go when its turn comes; so that he can be noticed, he is watched."""
+    (late,) = bench.say("long late", deadline=time.time() - 1)
+    bench.wait_for("long late")
+    assert bench.refusal("long late").reason == "DEADLINE_EXCEEDED"
+    assert late.is_watched
+    assert bench.echo.together == []
+
+
+def test_who_waits_behind_many_is_watched(bench: Bench) -> None:
+    """It costs an event, which who is answered at once is spared."""
+    callers = bench.say(*(f"w{index}" for index in range(WATCHED_FROM + 1)))
+    assert [caller.is_watched for caller in callers] == [False] * WATCHED_FROM + [True]
+
+
+def test_while_others_are_turned_away_those_in_work_go_on(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many are."""
+    bench.say("a")
+    bench.answering.look_up()
+    assert not bench.replies
+    monkeypatch.setattr(answering, "LONGEST_TAKING_SECONDS", 0.0)
+    bench.answering.look_up()
+    assert bench.replies == {"a": b"a"}
+
+
+def test_after_a_drain_everybody_is_sent_elsewhere(bench: Bench) -> None:
+    """What was taken before is answered."""
+    bench.say("a")
+    bench.answering.drain(0)
+    bench.say("b")
+    assert bench.answering.turns_away
+    assert bench.refusal("b").reason == bench.answering.why_not().reason == "SHUTTING_DOWN"
+    with pytest.raises(UnavailableError):
+        bench.answering.answer(Words(), b"c", Heard(bench, "c", NEVER, holds_back=False))
+    bench.answering.flush()
+    assert bench.replies["a"] == b"a"
 
 
 def test_after_the_end_long_work_is_refused(bench: Bench) -> None:
     """With what sends the client to another process."""
-    bench.answering._pool.shutdown()
+    bench.long_work._pool.shutdown()
     bench.say("long")
-    refusal = bench.heard.replies["long"]
+    refusal = bench.replies["long"]
     assert isinstance(refusal, UnavailableError)
     assert refusal.reason == "SHUTTING_DOWN"
 
@@ -195,8 +348,8 @@ def test_when_there_is_no_more_time_what_waits_is_refused(bench: Bench) -> None:
     """Without being computed."""
     bench.answering.give_up()
     bench.say("long")
-    bench.heard.wait_for("long")
-    refusal = bench.heard.replies["long"]
+    bench.wait_for("long")
+    refusal = bench.replies["long"]
     assert isinstance(refusal, UnavailableError)
     assert refusal.reason == "SHUTTING_DOWN"
     assert not bench.echo.together
@@ -207,7 +360,7 @@ def test_a_long_message_is_read_elsewhere(bench: Bench) -> None:
     word = "x" * (QUICKLY_READ_BYTES + 1)
     bench.say("a", word)
     bench.answering.flush()
-    bench.heard.wait_for("a", word)
+    bench.wait_for("a", word)
     assert ["a"] in bench.echo.together
     assert [word] in bench.echo.together
 
@@ -218,16 +371,24 @@ def test_what_was_collected_does_not_wait_for_those_that_are_refused(
     """However many of them follow each other closely."""
     bench.say("a")
     bench.say("wrong")
-    assert "a" not in bench.heard.replies
-    monkeypatch.setattr(answering, "LONGEST_WAIT_SECONDS", 0.0)
+    assert "a" not in bench.replies
+    monkeypatch.setattr(answering, "LONGEST_TAKING_SECONDS", 0.0)
     bench.say("wrong again")
-    assert bench.heard.replies["a"] == b"a"
+    assert bench.replies["a"] == b"a"
 
 
 def test_a_thread_of_ones_own_is_answered_too(bench: Bench) -> None:
     """As grpcio's public server asks: one at a time, with the error raised."""
-    assert bench.answering.answer(Words(), b"a") == b"a"
+
+    def ask(word: str, deadline: float = NEVER) -> bytes:
+        return bench.answering.answer(Words(), word.encode(), Heard(bench, word, deadline, holds_back=False))
+
+    assert ask("a") == b"a"
+    assert bench.answers == 1
     with pytest.raises(WeightcastError, match="word: wrong"):
-        bench.answering.answer(Words(), b"wrong")
+        ask("wrong")
     with pytest.raises(ZeroDivisionError):
-        bench.answering.answer(Words(), b"broken")
+        ask("broken")
+    with pytest.raises(WeightcastError, match="the deadline passed"):
+        ask("b", deadline=time.time() - 1)
+    assert bench.answers == 1

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from inference_service.board import Board, HeldVersion, Standing, remove_files_of, standings_in
+from inference_service.counters import Counters
 
 NOON = datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
 FIRST = HeldVersion(1, "0" * 64, NOON, NOON)
@@ -36,17 +37,14 @@ def test_who_has_not_joined_is_not_counted(tmp_path: Path) -> None:
 
 
 def test_who_is_taken_off_is_forgotten(tmp_path: Path) -> None:
-    """With the statistics and what was left unfinished; the others stay."""
-    boards = [Board(tmp_path, lambda: {"requests": 1}, pid=pid) for pid in (1, 11, 2)]
+    """With what was left unfinished; the others stay."""
+    boards = [Board(tmp_path, pid=pid) for pid in (1, 11, 2)]
     for board in boards:
         board.join()
-        board.post_statistics()
     (tmp_path / ".standing-1.json.tmp").write_text("{")
     remove_files_of(tmp_path, 1)
-    assert len(boards[2].others()) == len(boards[2].others_statistics()) == 1
-    assert {path.name for path in tmp_path.iterdir()} == {
-        f"{kind}-{pid}.json" for kind in ("standing", "statistics") for pid in (11, 2)
-    }
+    assert len(boards[2].others()) == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"standing-11.json", "standing-2.json"}
 
 
 def test_who_leaves_says_nothing_more(tmp_path: Path) -> None:
@@ -59,9 +57,10 @@ def test_who_leaves_says_nothing_more(tmp_path: Path) -> None:
 
 
 def test_the_last_orphan_removes_the_folder(tmp_path: Path) -> None:
-    """Not before, and nobody does whose supervisor will."""
+    """Not before, and nobody does whose supervisor will; with what was counted, which nobody reads any more."""
     folder = tmp_path / "board"
     folder.mkdir()
+    Counters(folder)
     child, *orphans = (Board(folder, pid=pid) for pid in (1, 2, 3))
     for board in (child, *orphans):
         board.join()
@@ -77,17 +76,6 @@ def test_what_is_being_written_is_not_read(tmp_path: Path) -> None:
     """Half a file has another name."""
     (tmp_path / ".standing-1.json.tmp").write_text('{"listening": fal')
     assert Board(tmp_path, pid=2).others() == []
-
-
-def test_statistics_pass_as_they_are(tmp_path: Path) -> None:
-    """Whatever JSON can say; as they were when they were posted."""
-    counts = {"digits": {"requests": 1, "seconds": [0.25, 0.5]}}
-    one, other = Board(tmp_path, lambda: counts, pid=1), Board(tmp_path, pid=2)
-    one.post_statistics()
-    counts["digits"]["requests"] = 2
-    assert other.others_statistics() == [{"digits": {"requests": 1, "seconds": [0.25, 0.5]}}]
-    one.post_statistics()
-    assert other.others_statistics() == [{"digits": {"requests": 2, "seconds": [0.25, 0.5]}}]
 
 
 def test_what_could_not_be_written_is_written_later(tmp_path: Path) -> None:
@@ -111,8 +99,7 @@ def test_who_is_alone_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     board = Board()
     board.join()
     board.post("digits", FIRST)
-    board.post_statistics()
     board.leave()
-    assert (board.is_shared, board.others(), board.others_statistics()) == (False, [], [])
+    assert (board.is_shared, board.others()) == (False, [])
     assert board.own.live == {"digits": FIRST}
     assert list(tmp_path.iterdir()) == []

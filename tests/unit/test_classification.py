@@ -1,43 +1,25 @@
 """Requests that are answered together: each by one version, each with its own rows, and no answer to a wrong one."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from inference_service.callers import Caller
 from inference_service.classification import QUICK_MULTIPLY_ADDS, Classification
+from inference_service.comparison import Comparisons
 from inference_service.model_manager import ModelManager
 from inference_service.questions import Answer, Question, Reading, TensorForm
+from inference_service.rows import rows_of
 from inference_service.statistics import Statistics
 from shared.errors import InvalidInputError
-from shared.model_version import LIVE, PublishedVersion, StoredSnapshot, VersionRef
+from shared.model_version import LIVE, StoredSnapshot
+from tests.unit.shelf import Shelf
 
 ROWS = bytes(range(0, 180, 10))
-
-
-class OneVersion:
-    """A source of one live version of one model."""
-
-    def __init__(self, snapshot: StoredSnapshot) -> None:
-        ref = VersionRef(1, snapshot.digest)
-        time = datetime(2026, 1, 1, tzinfo=UTC)
-        self._published = {("tiny", 1): PublishedVersion("tiny", ref, time, len(snapshot.weights), snapshot)}
-
-    def aliases(self, model: str) -> dict[str, int]:
-        """Every alias of a model with its version."""
-        return {LIVE: 1} if model == "tiny" else {}
-
-    def ref(self, model: str, version: int) -> VersionRef | None:
-        """The number with its digest."""
-        return self._published[model, version].ref
-
-    def version(self, model: str, selector: int | str) -> PublishedVersion:
-        """One version with its bytes, unchecked."""
-        assert isinstance(selector, int)
-        return self._published[model, selector]
+SOMEBODY = Caller("/tests/Classify", Statistics().method("/tests/Classify"), (), float("inf"))
 
 
 def reading(contents: bytes = ROWS, top_k: int = 1, data_type: str = "UINT8", selector: int | str = LIVE) -> Reading:
@@ -54,9 +36,22 @@ def repr_bytes(answer: Answer) -> bytes:
 @pytest.fixture(scope="module")
 def classification(make_snapshot: Callable[..., StoredSnapshot]) -> Classification:
     """Answers by one version of one model, batches of up to ten rows."""
-    manager = ModelManager(OneVersion(make_snapshot()), 1, lambda _model, _live: None)
+    manager = ModelManager(shelf_of(make_snapshot()), 0, lambda _model, _live: None)
     manager.reconcile(["tiny"])
-    return Classification(manager, 10, Statistics())
+    return classification_by(manager, 10)
+
+
+def shelf_of(snapshot: StoredSnapshot) -> Shelf:
+    """A store with one live version."""
+    shelf = Shelf()
+    shelf.put(1, snapshot)
+    return shelf
+
+
+def classification_by(manager: ModelManager, max_rows: int) -> Classification:
+    """Answers by what a manager holds."""
+    statistics = Statistics()
+    return Classification(manager, max_rows, statistics, Comparisons(statistics))
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +60,7 @@ def ask(classification: Classification) -> Callable[[int], Answer]:
 
     def answered(top_k: int) -> Answer:
         asked = reading(top_k=top_k)
-        (answer,) = classification.answers([classification.request(asked, asked.contents, 0.0)])
+        (answer,) = classification.answers([classification.request(asked, asked.contents, SOMEBODY)])
         assert isinstance(answer, Answer)
         return answer
 
@@ -128,7 +123,7 @@ def test_each_caller_gets_its_own_rows_whoever_asks_beside_it(
         if place in spoiled and data_type == "FLOAT32":
             contents = np.full(rows * 6, np.nan, "<f4").tobytes()
         readings.append(reading(contents, top_k, data_type))
-    requests = [classification.request(each, each.contents, 0.0) for each in readings]
+    requests = [classification.request(each, each.contents, SOMEBODY) for each in readings]
     for request, together in zip(requests, classification.answers(requests), strict=True):
         (alone,) = classification.answers([request])
         if isinstance(alone, Exception):
@@ -144,8 +139,8 @@ def test_each_caller_gets_its_own_rows_whoever_asks_beside_it(
 
 def test_rows_are_the_messages_own_bytes(classification: Classification) -> None:
     """Nothing is copied on the way to the product."""
-    request = classification.request(reading(), ROWS, 0.0)
-    assert np.shares_memory(classification._rows([request]), np.frombuffer(ROWS, np.uint8))
+    request = classification.request(reading(), ROWS, SOMEBODY)
+    assert np.shares_memory(rows_of([request], request.served.manifest.preprocessing), np.frombuffer(ROWS, np.uint8))
 
 
 @pytest.mark.parametrize(("count", "remedy"), [(0, "send at least one row"), (11, "split the batch")])
@@ -153,33 +148,33 @@ def test_too_few_or_too_many_images_are_refused(classification: Classification, 
     """Both numbers, and the remedy."""
     images = Reading(Question("tiny", LIVE, None), (b"",) * count, None, repr_bytes)
     with pytest.raises(InvalidInputError) as raised:
-        classification.request(images, images.contents, 0.0)
+        classification.request(images, images.contents, SOMEBODY)
     assert raised.value.message == f"images.files: got a batch of {count} rows, expected 1 to 10; {remedy}"
 
 
 def test_only_what_takes_a_moment_is_quick(make_snapshot: Callable[..., StoredSnapshot]) -> None:
     """No image, no version that has to be loaded or is unknown, no batch that takes long."""
-    manager = ModelManager(OneVersion(make_snapshot()), 1, lambda _model, _live: None)
+    manager = ModelManager(shelf_of(make_snapshot()), 0, lambda _model, _live: None)
     many = QUICK_MULTIPLY_ADDS // 36 + 1  # 6 × 4 + 4 × 3 products a row
-    classification = Classification(manager, many, Statistics())
-    assert classification.quick_request(reading(), ROWS, 0.0) is None  # nothing is loaded
+    classification = classification_by(manager, many)
+    assert classification.quick_request(reading(), ROWS, SOMEBODY) is None  # nothing is loaded
     manager.reconcile(["tiny"])
-    assert classification.quick_request(reading(), ROWS, 0.0) is not None
-    assert classification.quick_request(reading(selector=1), ROWS, 0.0) is not None
-    assert classification.quick_request(reading(selector=2), ROWS, 0.0) is None
-    assert classification.quick_request(reading(selector="no-such-alias"), ROWS, 0.0) is None
+    assert classification.quick_request(reading(), ROWS, SOMEBODY) is not None
+    assert classification.quick_request(reading(selector=1), ROWS, SOMEBODY) is not None
+    assert classification.quick_request(reading(selector=2), ROWS, SOMEBODY) is None
+    assert classification.quick_request(reading(selector="no-such-alias"), ROWS, SOMEBODY) is None
     images = Reading(Question("tiny", LIVE, None), (b"",), None, repr_bytes)
-    assert classification.quick_request(images, images.contents, 0.0) is None
+    assert classification.quick_request(images, images.contents, SOMEBODY) is None
     for rows, is_quick in ((many - 1, True), (many, False)):
         large = reading(bytes(6 * rows))
-        assert (classification.quick_request(large, large.contents, 0.0) is not None) is is_quick
+        assert (classification.quick_request(large, large.contents, SOMEBODY) is not None) is is_quick
 
 
 def test_a_form_is_checked_again_for_another_version(classification: Classification) -> None:
     """What was right for one may be wrong for the next."""
     asked = reading()
-    classification.request(asked, asked.contents, 0.0)
+    classification.request(asked, asked.contents, SOMEBODY)
     other = object()
     asked.checked_for = other  # type: ignore[assignment]  # of a version that is no longer served
-    classification.request(asked, asked.contents, 0.0)
+    classification.request(asked, asked.contents, SOMEBODY)
     assert asked.checked_for is not other

@@ -24,6 +24,8 @@ CODES = {
     errors.CapacityError: code_pb2.RESOURCE_EXHAUSTED,
     errors.UnavailableError: code_pb2.UNAVAILABLE,
     errors.StoreUnavailableError: code_pb2.UNAVAILABLE,
+    errors.DeadlineExceededError: code_pb2.DEADLINE_EXCEEDED,
+    errors.CallerGoneError: code_pb2.CANCELLED,
 }
 NEVER_SENT = {errors.WeightcastError, errors.CancelledError}  # the root, and what stays inside a worker
 SECRET = "password=hunter2"  # noqa: S105 - made up; it must not come out

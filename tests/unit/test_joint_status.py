@@ -1,6 +1,7 @@
 """What is said for all processes on one port: nothing that is not true of every one of them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -8,30 +9,23 @@ import pytest
 
 from inference_service.board import Board, HeldVersion
 from inference_service.joint_status import JointStatus
+from inference_service.model_state import ModelState
 from inference_service.snapshot_loader import load_version
 from shared.model_version import PublishedVersion, StoredSnapshot, VersionRef
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
-def held(version: int, seconds: float = 0) -> HeldVersion:
+def held(version: int, seconds: float = 0, *, restored: bool = False) -> HeldVersion:
     """A version that was loaded so many seconds after noon."""
-    return HeldVersion(version, f"{version:064x}", NOON, NOON + timedelta(seconds=seconds))
+    return HeldVersion(version, f"{version:064x}", NOON, NOON + timedelta(seconds=seconds), restored)
 
 
 class OneVersion:
-    """A store with one version."""
+    """A source of one version."""
 
     def __init__(self, snapshot: StoredSnapshot) -> None:
         self._snapshot = snapshot
-
-    def aliases(self, model: str) -> dict[str, int]:
-        """Nobody asks."""
-        raise NotImplementedError
-
-    def ref(self, model: str, version: int) -> VersionRef | None:
-        """Nobody asks."""
-        raise NotImplementedError
 
     def version(self, model: str, selector: int | str) -> PublishedVersion:
         """The one."""
@@ -167,14 +161,19 @@ def test_what_a_process_announces_is_known_at_once(
     one, other = join(), join()
     snapshot = make_snapshot(model="digits")
     served = load_version(OneVersion(snapshot), "digits", 1)
-    one.joint.announce("letters", None)
-    one.joint.announce("digits", served)
+    one.joint.announce("letters", ModelState())
+    one.joint.announce("digits", ModelState(served))
     assert one.health == {"": False, "models/digits": False, "models/letters": False}
-    other.joint.announce("digits", served)
+    other.joint.announce("digits", ModelState(served))
     assert other.health == {"": True, "models/digits": True}
     assert one.checks() == {"": True, "models/digits": True, "models/letters": False}
     live = other.joint.live("digits")
     assert live == HeldVersion(1, snapshot.digest, served.publish_time, served.load_time)
+    one.joint.announce("digits", ModelState(served, restored=True))
+    live = other.joint.live("digits")
+    assert live == HeldVersion(1, snapshot.digest, served.publish_time, served.load_time, restored=True)
+    one.joint.announce("digits", ModelState(served))
+    assert other.joint.live("digits") == one.joint.live("digits") == replace(live, restored=False)
 
 
 def test_who_starts_again_can_answer_before_it_is_reached(join: Callable[..., Member]) -> None:
@@ -206,3 +205,39 @@ def test_who_is_first_does_not_wait_for_a_store_that_is_away(join: Callable[...,
     first.joint.join(read_store)
     assert len(reads) == 1
     assert first.checks() == {"": False}
+
+
+def test_who_has_a_version_from_its_disk_joins_those_who_answer_by_it(join: Callable[..., Member]) -> None:
+    """A process that is started again while the store is away."""
+    one, newcomer = join(), join(joined=False)
+    one.serve(held(1))
+    newcomer.serve(held(1, restored=True))
+    newcomer.joint.join(lambda: False)
+    assert one.live() == newcomer.live() == 1
+    live = one.joint.live("digits")
+    assert live is not None
+    assert live.restored
+
+
+def test_who_has_another_version_from_its_disk_waits_for_the_store(join: Callable[..., Member]) -> None:
+    """Whoever was answered by a later one shall not go back to it; when the store says what is live, that counts."""
+    one, newcomer = join(), join(joined=False)
+    one.serve(held(2))
+    newcomer.serve(held(1, restored=True))
+    counted: list[bool] = []
+
+    def read_store() -> bool:
+        counted.append(bool(one.board.others()))
+        return len(counted) > 1
+
+    newcomer.joint.join(read_store)
+    assert counted == [False, False, True]
+
+
+def test_who_knows_what_the_store_says_is_not_waited_for_by_itself(join: Callable[..., Member]) -> None:
+    """Such as a process that is the first to see a new version, or whose disk has the last good one."""
+    one, newcomer = join(), join(joined=False)
+    one.serve(held(2))
+    newcomer.serve(held(3))
+    newcomer.joint.join(lambda: True)
+    assert one.board.others()

@@ -50,6 +50,7 @@ def test_one_message_lists_every_bad_variable(
     """Each with what came, so that one look mends them all."""
     bad = {
         "WEIGHTCAST_INFERENCE_LISTEN": "nowhere",
+        "WEIGHTCAST_INFERENCE_METRICS_LISTEN": "on",
         "WEIGHTCAST_INFERENCE_THREADS": "many",
         "WEIGHTCAST_INFERENCE_MAX_BATCH_ROWS": "0",
         "WEIGHTCAST_INFERENCE_RECONCILE_SECONDS": "-1",
@@ -73,7 +74,10 @@ def test_one_message_lists_every_bad_variable(
         ("INFERENCE_THREADS", 1, 256),
         ("INFERENCE_MAX_BATCH_ROWS", 1, 1_000_000),
         ("INFERENCE_MAX_MESSAGE_BYTES", 2**16, 2**30),
-        ("INFERENCE_PINNED_VERSIONS", 1, 1000),
+        ("INFERENCE_PINNED_BYTES", 0, 2**40),
+        ("INFERENCE_MAX_IN_FLIGHT", 1, 100_000),
+        ("INFERENCE_MAX_CONNECTION_CALLS", 1, 100_000),
+        ("INFERENCE_DRAIN_SECONDS", 0, 3600),
     ],
 )
 def test_numbers_are_kept_within_their_limits(
@@ -93,6 +97,13 @@ def test_an_address_is_a_host_and_a_port(monkeypatch: pytest.MonkeyPatch, addres
     """By name or number, of either family."""
     monkeypatch.setenv("WEIGHTCAST_TRAINER_LISTEN", address)
     assert load(TrainerSettings).trainer_listen == address
+
+
+def test_metrics_may_be_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or at an address like any other."""
+    for value in ("off", "[::]:0", "127.0.0.1:50053"):
+        monkeypatch.setenv("WEIGHTCAST_INFERENCE_METRICS_LISTEN", value)
+        assert load(InferenceSettings).inference_metrics_listen == value
 
 
 @pytest.mark.parametrize("address", ["50051", ":50051", "127.0.0.1", "127.0.0.1:", "::1:50051", "a:x", "a:65536"])

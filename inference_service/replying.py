@@ -1,0 +1,68 @@
+"""Sends answers and refusals to those who wait for them, and counts and logs the answers that went out.
+
+What is wrong with one reply costs nobody else theirs. Refusals are counted by the transport, which knows their code.
+"""
+
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+
+import structlog
+
+from inference_service.callers import Caller
+from inference_service.questions import Answer, Reading, Request
+from inference_service.request_log import RequestLog
+from shared.errors import CallerGoneError, DeadlineExceededError, WeightcastError
+
+log = structlog.get_logger()
+
+
+class Replying:
+    """Answers the callers of requests. Safe to call from any thread."""
+
+    def __init__(self, request_log: RequestLog) -> None:
+        self._log = request_log
+
+    def send(self, requests: Sequence[Request], answers: Iterable[Answer | Exception]) -> None:
+        """Sends each request its answer."""
+        pairs = zip(requests, answers, strict=True)
+        self.count([request for request, answer in pairs if send(request.caller, encoded(request.reading, answer))])
+
+    def count(self, answered: Sequence[Request]) -> None:
+        """Counts requests that were answered together just now."""
+        now = time.perf_counter()
+        for counts in {request.caller.counts for request in answered}:
+            alike = [request for request in answered if request.caller.counts is counts]
+            counts.answered([now - request.caller.arrived for request in alike], [request.rows for request in alike])
+        if self._log.tells_all:
+            for request in answered:
+                self._log.answered(request.caller, request.served, request.rows)
+
+
+def send(caller: Caller, reply: bytes | Exception) -> bool:
+    """Sends a reply; whether an answer went out."""
+    try:
+        caller.respond(reply)
+    except Exception as error:
+        log.exception("a reply could not be sent")
+        with suppress(Exception):
+            caller.respond(error)
+        return False
+    return isinstance(reply, bytes)
+
+
+def encoded(reading: Reading, answer: Answer | Exception) -> bytes | Exception:
+    """An answer as its asker's protocol writes it; an error as it is."""
+    if isinstance(answer, Exception):
+        return answer
+    try:
+        return reading.reply(answer)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is this request's answer
+        return error
+
+
+def stopped_waiting(caller: Caller) -> WeightcastError:
+    """Why nothing is computed for a caller."""
+    if caller.has_gone:
+        return CallerGoneError("the caller has hung up")
+    return DeadlineExceededError("the deadline passed before this could be begun; allow more time, or send less")
