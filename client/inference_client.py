@@ -72,8 +72,9 @@ class InferenceClient(ServiceClient):
     ) -> Prediction:
         """Classifies a batch: an array (rows, …input_shape) of uint8 or float32, or PNG or JPEG files.
 
-        `version` is a number or an alias; None means what is live, or what a rollout tries in its place, which is the same
-        for the same `routing_key`, such as a user's id. `request_id` stands in the service's log where the request does.
+        `version` is a number or an alias; None means what is live, or what a rollout tries in its place, which is the
+        same for the same `routing_key`, such as a user's id. `request_id` stands in the service's log where the request
+        does.
 
         Raises:
             RpcError: with the service's reason.
@@ -99,8 +100,8 @@ class InferenceClient(ServiceClient):
     ) -> Iterator[Prediction]:
         """Classifies batch after batch on one stream and yields their answers in order, while more are sent.
 
-        For many small batches: each costs a fraction of a `classify`. It has no deadline, and nothing is sent again. All
-        of them have the one `routing_key` and `request_id`.
+        For many small batches: each costs a fraction of a `classify`. It has no deadline, and nothing is sent again.
+        `routing_key` and `request_id` are the whole stream's.
 
         Raises:
             RpcError: with the service's reason, where a batch is wrong or the connection is lost; the answers to the

@@ -1,6 +1,6 @@
 """The inference service's composition root: reads settings once, wires, serves, and shuts down in order."""
 
-from inference_service.process_tuning import choose_experiments, keep_large_blocks
+from inference_service.process_tuning import choose_experiments, keep_large_blocks, look_for_cycles_rarely
 from shared.blas import choose_kernel, running_kernel
 
 choose_kernel()  # before anything below loads NumPy …
@@ -92,6 +92,7 @@ def main() -> None:
     log.info("ready", blas_kernel=running_kernel())
     watcher.start()
     joint.start()
+    look_for_cycles_rarely()
     wait_for_signal()
     server.stop(  # first finish what was accepted …
         settings.shutdown_grace_seconds,

@@ -1,8 +1,8 @@
 """From a request's bytes to its answer's bytes: what arrived together is answered together, and long work elsewhere.
 
-Nobody waits for company: the caller says when nothing more has arrived, and then what was collected is answered, a
-product's worth at a time. Only so many requests are in work, and one more is turned away at once, so that they keep
-their time.
+Nobody waits for company: a product's worth is answered as soon as it is there, and less when nothing more has arrived.
+Only so many requests are in work, and one more is turned away, so that they keep their time. Who is too busy to see how
+many wait takes everything in, now and then, before he goes on.
 """
 
 import time
@@ -13,6 +13,7 @@ from inference_service.callers import Caller
 from inference_service.classification import QUICK_MULTIPLY_ADDS, Classification
 from inference_service.limits import Limits
 from inference_service.long_work import LongWork, shutting_down
+from inference_service.pace import Pace
 from inference_service.questions import Contents, Protocol, Reading, Request
 from inference_service.recognition import Recognition
 from inference_service.replying import Replying, send, stopped_waiting
@@ -21,10 +22,7 @@ from shared.errors import CapacityError, InvalidInputError, UnavailableError, We
 # One product at most: more rows are no faster, and whoever came first waits for all of them.
 MOST_REQUESTS = 64
 MOST_ROWS = 256
-# Between two products, what goes on arriving is taken in for this long at most.
-LONGEST_TAKING_SECONDS = 3e-3
-# One look for more costs some microseconds, as this many multiplications at most do a hundred times.
-MULTIPLY_ADDS_A_LOOK = 2**23
+LONGEST_WAIT_SECONDS = 1e-3
 WATCHED_FROM = 2 * MOST_REQUESTS  # places in the line whose callers are worth an event when they hang up
 QUICKLY_READ_BYTES = 2**16  # a longer message that is not recognised is read by the pool too
 QUIET_SECONDS, PAUSE_SECONDS = 0.1, 0.01
@@ -51,11 +49,11 @@ class Answering:
         self._most = limits.max_in_flight
         self._load = load
         self._collected: deque[Request] = deque()
-        self._multiply_adds = 0  # of all those
+        self._rows = self._multiply_adds = 0  # of all those
+        self._pace = Pace()
         # Messages of no more than this need no check of their bytes where there is one of their number.
         self._small = min(limits.max_message_bytes, limits.max_waiting_bytes // limits.max_in_flight)
-        self._since = 0.0  # when the last product ended or the first was collected, of time.perf_counter
-        self._last_arrival = 0.0
+        self._oldest = self._last_arrival = 0.0  # when the first of those arrived, and the last: of time.perf_counter
         self._busy = CapacityError(
             f"{self._most} requests are in work, as many as may be; send it again later", reason="SERVER_BUSY"
         )
@@ -68,11 +66,6 @@ class Answering:
         return bool(self._collected)
 
     @property
-    def worth_looks(self) -> int:
-        """How often to look for more before the next product: it shall cost a small part of what the product does."""
-        return min(self._multiply_adds, QUICK_MULTIPLY_ADDS) // MULTIPLY_ADDS_A_LOOK
-
-    @property
     def turns_away(self) -> bool:
         """Whether as many requests are in work as may be, or the service takes no more."""
         return len(self._collected) + self._long_work.count >= self._most
@@ -82,13 +75,13 @@ class Answering:
         return self._closed or self._busy
 
     def take(self, recognition: Recognition, message: bytes, caller: Caller) -> None:
-        """Takes a request in; answers some of what was collected if that has waited."""
+        """Takes a request in; answers what was collected if it is enough or has waited, or when its time has come."""
         caller.arrived = self._last_arrival = now = time.perf_counter()
-        collected, size = self._collected, len(message)
-        if not collected:
-            self._since = now
-        elif now - self._since > LONGEST_TAKING_SECONDS:  # however many go on arriving
-            self.flush()
+        collected, size, pace = self._collected, len(message), self._pace
+        if now > pace.until:
+            self._on_time(now)
+        if collected and now - self._oldest > LONGEST_WAIT_SECONDS and not pace.is_taking:
+            self.flush()  # however many go on arriving that are not collected
         try:
             if len(collected) + self._long_work.count >= self._most or size > self._small:
                 self._check_room(size, caller)
@@ -104,22 +97,38 @@ class Answering:
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this request's answer
             send(caller, error)
             return
-        if len(collected) >= WATCHED_FROM:
+        if not collected:
+            self._oldest = now
+        elif len(collected) >= WATCHED_FROM:
             caller.watch()
         collected.append(request)
+        self._rows += request.rows
         self._multiply_adds += request.rows * request.served.multiply_adds
-
-    def look_up(self) -> None:
-        """Answers some of what was collected if that has waited, while others are turned away."""
-        self._last_arrival = now = time.perf_counter()
-        if self._collected and now - self._since > LONGEST_TAKING_SECONDS:
+        if not pace.is_taking and self._is_enough:
             self.flush()
+
+    def on_turned_away(self) -> None:
+        """Goes on with what was collected, if it is time."""
+        self._last_arrival = now = time.perf_counter()
+        self._pace.on_too_many()
+        if now > self._pace.until:
+            self._on_time(now)
+
+    def on_nothing_more(self) -> None:
+        """Answers what was collected, unless it was one of the looks that may be in vain."""
+        if not self._pace.is_taking:
+            self.flush()
+        elif self._pace.on_nothing_more():
+            self._on_taken()
+
+    def rest(self) -> None:
+        """Nothing has come, and nothing is collected."""
+        self._pace.rest()
 
     def flush(self) -> None:
         """Answers a product's worth of what was collected, the oldest first."""
-        requests = self._next()
-        self._replying.send(requests, self._classification.answers(requests))
-        self._since = time.perf_counter()
+        if requests := self._next():
+            self._replying.send(requests, self._classification.answers(requests))
         self._tell_load()
 
     def answer(self, protocol: Protocol, message: bytes, caller: Caller) -> bytes:
@@ -156,9 +165,28 @@ class Answering:
         """Refuses what was not begun: the process has no more time."""
         self._long_work.give_up()
 
+    def _on_time(self, now: float) -> None:
+        if self._pace.on_time(now):
+            self._on_taken()
+
+    def _on_taken(self) -> None:
+        """Everything that has come was taken in: answers some of it."""
+        self._pace.on_taken(time.perf_counter())
+        while self._is_enough and time.perf_counter() < self._pace.until:
+            self.flush()
+
+    @property
+    def _is_enough(self) -> bool:
+        """Whether a product's worth was collected."""
+        return (
+            self._rows >= MOST_ROWS
+            or len(self._collected) >= MOST_REQUESTS
+            or self._multiply_adds >= QUICK_MULTIPLY_ADDS
+        )
+
     def _next(self) -> list[Request]:
         """What one product shall answer; who has stopped waiting is let go."""
-        requests, now = self._oldest(), time.time()
+        requests, now = self._taken_out(), time.time()
         waiting = [request for request in requests if request.caller.deadline > now and not request.caller.has_gone]
         if len(waiting) < len(requests):
             for request in requests:
@@ -166,21 +194,24 @@ class Answering:
                     send(request.caller, stopped_waiting(request.caller))
         return waiting
 
-    def _oldest(self) -> list[Request]:
+    def _taken_out(self) -> list[Request]:
         """Takes a product's worth out of what was collected."""
-        collected = self._collected
-        rows = multiply_adds = 0
-        for count, request in enumerate(collected):
-            work = request.rows * request.served.multiply_adds
-            rows += request.rows
-            if count == MOST_REQUESTS or (count and (rows > MOST_ROWS or multiply_adds + work > QUICK_MULTIPLY_ADDS)):
-                self._multiply_adds -= multiply_adds
-                return [collected.popleft() for _ in range(count)]
-            multiply_adds += work
-        requests = list(collected)
-        collected.clear()
-        self._multiply_adds = 0
-        return requests
+        collected, taken, rows, work = self._collected, [], 0, 0
+        if not self._is_enough:
+            taken = list(collected)
+            collected.clear()
+            self._rows = self._multiply_adds = 0
+            return taken
+        while collected and len(taken) < MOST_REQUESTS:
+            request = collected[0]
+            its_work = request.rows * request.served.multiply_adds
+            if taken and (rows + request.rows > MOST_ROWS or work + its_work > QUICK_MULTIPLY_ADDS):
+                break
+            rows, work = rows + request.rows, work + its_work
+            taken.append(collected.popleft())
+        self._rows -= rows
+        self._multiply_adds -= work
+        return taken
 
     def _tell_load(self) -> None:
         queued, others = len(self._collected), self._long_work

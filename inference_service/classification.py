@@ -72,12 +72,13 @@ class Classification:
 
     def answers(self, requests: Sequence[Request]) -> list[Answer | Exception]:
         """What each request gets, in order: an answer, or what is wrong with it."""
+        first = requests[0]
+        if all(request.reading is first.reading and request.served is first.served for request in requests[1:]):
+            return self._answers_of_group(requests)  # as most often: many that differ in their numbers only
         groups: dict[tuple[int, str], list[int]] = {}
         for place, request in enumerate(requests):
             form = request.reading.question.form
             groups.setdefault((id(request.served), form.data_type if form else f"images {place}"), []).append(place)
-        if len(groups) == 1:
-            return self._answers_of_group(requests)
         answers: list[Answer | Exception] = [AssertionError("every request is in a group")] * len(requests)
         for places in groups.values():
             for place, answer in zip(places, self._answers_of_group([requests[p] for p in places]), strict=True):

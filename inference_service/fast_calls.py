@@ -145,7 +145,7 @@ class Route(Tag):
         if self.log.has_room():
             caller = Caller(self.method, self.counts, event.invocation_metadata, 0.0)
             tell(caller, farewell.code, error, self.log)
-        self.answering.look_up()
+        self.answering.on_turned_away()
 
 
 class UnaryCall(Tag, Caller):

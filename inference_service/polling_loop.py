@@ -91,7 +91,6 @@ class PollingLoop:
         self._counts = counts
         self._log = request_log
         self._answered = self._awake_until = 0.0  # times of time.perf_counter
-        self._looks = 0  # in vain, one after the other
 
     def start(self, server: Any) -> None:  # noqa: ANN401 - a grpc.Server that `why_not` has nothing against
         """Begins to serve, in place of the server's own `start`."""
@@ -127,14 +126,17 @@ class PollingLoop:
         poll, answering = state.completion_queue.poll, self._answering
         owed = OUTSTANDING * len(self._protocols)  # calls that did not come or have not ended, and watches over some
         while True:
-            event = poll(AT_ONCE if answering.has_collected or time.perf_counter() < self._awake_until else None)
+            if answering.has_collected or time.perf_counter() < self._awake_until:
+                event = poll(AT_ONCE)
+            else:
+                answering.rest()
+                event = poll(None)
             tag = event.tag
             try:
                 if tag is None:
                     self._on_nothing_more()
                 elif isinstance(tag, Tag):
                     owed += tag.on_event(event)
-                    self._looks = 0
                 elif not private._process_event_and_continue(state, event):  # noqa: SLF001
                     return
             except Exception:
@@ -148,12 +150,7 @@ class PollingLoop:
         if not self._answering.has_collected:
             os.sched_yield()  # awake, but not at the cost of anybody who has something to do
             return
-        # One look reads from one connection, of which a whole message need not have come; there may be others.
-        if self._looks < self._answering.worth_looks:
-            self._looks += 1
-            return
-        self._looks = 0
-        self._answering.flush()
+        self._answering.on_nothing_more()
         before, self._answered = self._answered, time.perf_counter()
         is_brisk = self._answered - before < BRISK_SECONDS
         self._awake_until = self._answered + AWAKE_SECONDS if is_brisk else 0.0

@@ -31,9 +31,13 @@ class Replying:
     def count(self, answered: Sequence[Request]) -> None:
         """Counts requests that were answered together just now."""
         now = time.perf_counter()
-        for counts in {request.caller.counts for request in answered}:
-            alike = [request for request in answered if request.caller.counts is counts]
+        left = answered
+        while left:
+            counts = left[0].caller.counts
+            others = [request for request in left if request.caller.counts is not counts]
+            alike = [request for request in left if request.caller.counts is counts] if others else left
             counts.answered([now - request.caller.arrived for request in alike], [request.rows for request in alike])
+            left = others
         if self._log.tells_all:
             for request in answered:
                 self._log.answered(request.caller, request.served, request.rows)

@@ -70,7 +70,7 @@ def remove_versions(
     as_json: AsJson = False,
     trainer: TrainerAddress = TRAINER,
 ) -> None:
-    """Removes versions for good; not one that is live, is tried by a rollout, has an alias of your own, or is pinned."""
+    """Removes versions for good; not one that is live, is tried, has an alias of your own, or is pinned."""
     announce(f"removing {counted(versions)} of {model} {FOR_GOOD}", yes=yes)
     removed: list[int] = []
     refused = None

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from inference_service import answering
+from inference_service import answering, pace
 from inference_service.answering import MOST_REQUESTS, QUICKLY_READ_BYTES, WATCHED_FROM, Answering
 from inference_service.callers import Caller
 from inference_service.limits import Limits
 from inference_service.long_work import OVERHEAD_BYTES, LongWork
+from inference_service.pace import LOOKS
 from inference_service.questions import Answer, Question, Reading, Request
 from inference_service.recognition import Recognition
 from inference_service.replying import Replying
@@ -143,7 +144,9 @@ class Bench:
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
     """Two threads for long work; on a busy machine too, nothing has waited long until a test says so."""
-    monkeypatch.setattr(answering, "LONGEST_TAKING_SECONDS", 3600.0)
+    monkeypatch.setattr(answering, "LONGEST_WAIT_SECONDS", 3600.0)
+    monkeypatch.setattr(pace, "SHORTEST_STRETCH_SECONDS", 3600.0)
+    monkeypatch.setattr(pace, "LONGEST_TAKING_SECONDS", 3600.0)
     return Bench(ThreadPoolExecutor(2))
 
 
@@ -158,16 +161,57 @@ def test_what_was_collected_is_answered_at_once_when_nothing_more_comes(bench: B
     assert not bench.answering.has_collected
 
 
-def test_a_product_answers_so_many_the_oldest_first(bench: Bench) -> None:
-    """The rest is answered by the next one; what is still to do is told after each."""
+def test_a_product_is_answered_as_soon_as_it_is_there(bench: Bench) -> None:
+    """However many go on arriving, nobody waits for more than a product's worth; what is still to do is told."""
     words = [f"w{index:03}" for index in range(2 * MOST_REQUESTS + 1)]
     bench.say(*words)
-    for _ in range(3):
-        bench.answering.flush()
-    assert bench.echo.together == [words[:MOST_REQUESTS], words[MOST_REQUESTS:-1], words[-1:]]
-    assert not bench.answering.has_collected
-    assert bench.load == [(MOST_REQUESTS + 1, MOST_REQUESTS + 1, 0), (1, 1, 0), (0, 0, 0)]
+    assert bench.echo.together == [words[:MOST_REQUESTS], words[MOST_REQUESTS:-1]]
+    assert bench.answering.has_collected
+    bench.answering.on_nothing_more()
+    assert bench.echo.together[2:] == [words[-1:]]
+    assert bench.load == [(0, 0, 0)] * 3
     assert bench.answers == len(words)
+
+
+def take_everything(bench: Bench) -> None:
+    """Brings the answering into the state in which it takes in whatever has come, and answers nobody."""
+    bench.answering.rest()
+    bench.say("first")
+    assert bench.answering._pace.until > 0
+    bench.answering._pace.until = 1e-9  # its stretch of work is over
+    bench.say("second")
+    assert bench.answering._pace.is_taking
+
+
+def test_what_was_taken_in_is_answered_a_product_at_a_time(bench: Bench) -> None:
+    """The oldest first, once looks have been in vain often enough; what is no whole product waits for more."""
+    take_everything(bench)
+    words = [f"w{index:03}" for index in range(2 * MOST_REQUESTS)]
+    bench.say(*words)
+    for _ in range(LOOKS):
+        assert bench.echo.together == []
+        bench.answering.on_nothing_more()
+    words = ["first", "second", *words]
+    assert bench.echo.together == [words[:MOST_REQUESTS], words[MOST_REQUESTS:-2]]
+    assert bench.load == [(MOST_REQUESTS + 2, MOST_REQUESTS + 2, 0), (2, 2, 0)]
+    bench.answering.on_nothing_more()
+    assert bench.echo.together[2:] == [words[-2:]]
+
+
+def test_taking_in_ends_in_time(bench: Bench) -> None:
+    """However many go on arriving, taken or turned away."""
+    take_everything(bench)
+    bench.say(*(f"w{index:03}" for index in range(MOST_REQUESTS)))
+    assert bench.echo.together == []
+    bench.answering._pace.until = 1e-9
+    bench.say("w")
+    assert [len(each) for each in bench.echo.together] == [MOST_REQUESTS]
+    bench.say(*(f"v{index:03}" for index in range(MOST_REQUESTS - 4)))
+    bench.answering._pace.is_taking, bench.answering._pace.until = True, 1e-9
+    bench.say("v")
+    bench.answering._pace.is_taking, bench.answering._pace.until = True, 1e-9
+    bench.answering.on_turned_away()
+    assert [len(each) for each in bench.echo.together] == [MOST_REQUESTS] * 2
 
 
 def test_what_is_wrong_is_its_own(bench: Bench) -> None:
@@ -238,7 +282,8 @@ def until_idle(bench: Bench) -> None:
 
 def test_only_so_many_are_in_work(bench: Bench) -> None:
     """One more is refused with when to come again; when some are answered there is room again."""
-    words = [f"w{index}" for index in range(MOST_IN_FLIGHT)]
+    take_everything(bench)
+    words = [f"w{index}" for index in range(MOST_IN_FLIGHT - 2)]
     bench.say(*words)
     assert bench.answering.turns_away
     bench.say("late")
@@ -264,7 +309,8 @@ def test_long_work_is_in_work_too(bench: Bench) -> None:
 
 def test_who_holds_back_by_himself_is_taken_where_others_are_turned_away(bench: Bench) -> None:
     """Up to twice as many: a stream that has one message in work must not be ended for it."""
-    bench.say(*(f"w{index}" for index in range(MOST_IN_FLIGHT)))
+    take_everything(bench)
+    bench.say(*(f"w{index}" for index in range(MOST_IN_FLIGHT - 2)))
     bench.say(*(f"s{index}" for index in range(MOST_IN_FLIGHT)), holds_back=True)
     assert not bench.replies
     bench.say("late", holds_back=True)
@@ -308,18 +354,9 @@ def test_nor_is_his_long_work(bench: Bench) -> None:
 
 def test_who_waits_behind_many_is_watched(bench: Bench) -> None:
     """It costs an event, which who is answered at once is spared."""
-    callers = bench.say(*(f"w{index}" for index in range(WATCHED_FROM + 1)))
-    assert [caller.is_watched for caller in callers] == [False] * WATCHED_FROM + [True]
-
-
-def test_while_others_are_turned_away_those_in_work_go_on(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many are."""
-    bench.say("a")
-    bench.answering.look_up()
-    assert not bench.replies
-    monkeypatch.setattr(answering, "LONGEST_TAKING_SECONDS", 0.0)
-    bench.answering.look_up()
-    assert bench.replies == {"a": b"a"}
+    take_everything(bench)
+    callers = bench.say(*(f"w{index}" for index in range(WATCHED_FROM)))
+    assert [caller.is_watched for caller in callers] == [False] * (WATCHED_FROM - 2) + [True] * 2
 
 
 def test_after_a_drain_everybody_is_sent_elsewhere(bench: Bench) -> None:
@@ -372,7 +409,7 @@ def test_what_was_collected_does_not_wait_for_those_that_are_refused(
     bench.say("a")
     bench.say("wrong")
     assert "a" not in bench.replies
-    monkeypatch.setattr(answering, "LONGEST_TAKING_SECONDS", 0.0)
+    monkeypatch.setattr(answering, "LONGEST_WAIT_SECONDS", 0.0)
     bench.say("wrong again")
     assert bench.replies["a"] == b"a"
 

@@ -1,0 +1,58 @@
+"""When a thread that answers takes in everything that has come, so that it knows how many wait.
+
+While it answers what has come so far, more may come than it sees. To look often costs: what was taken in long before
+it is answered is no longer in the processor's cache. So it looks after a stretch of work without a rest, which is short
+where too many were found last time, and otherwise grows.
+"""
+
+# How long everything is taken in at most, while nothing is answered.
+LONGEST_TAKING_SECONDS = 5e-3
+# How often one looks in vain before nothing more is there: a look reads from one connection, of which a whole message
+# need not have come.
+LOOKS = 16
+SHORTEST_STRETCH_SECONDS, LONGEST_STRETCH_SECONDS = 10e-3, 160e-3
+RESTING = 0.0
+
+
+class Pace:
+    """Whether to answer or to take in; `until` is when that changes, of time.perf_counter, if it does not before."""
+
+    __slots__ = ("_found_too_many", "_looks", "_stretch", "is_taking", "until")
+
+    def __init__(self) -> None:
+        self.is_taking = False
+        self.until = RESTING
+        self._stretch = SHORTEST_STRETCH_SECONDS
+        self._looks = 0
+        self._found_too_many = False
+
+    def rest(self) -> None:
+        """Nothing is left to do: whatever comes is seen as it comes."""
+        self.is_taking, self.until = False, RESTING
+
+    def on_too_many(self) -> None:
+        """Somebody had to be turned away."""
+        self._found_too_many = True
+
+    def on_nothing_more(self) -> bool:
+        """One look in vain; whether that was enough of them."""
+        self._looks += 1
+        return self._looks >= LOOKS
+
+    def on_time(self, now: float) -> bool:
+        """`until` has come; whether it ends a time of taking in."""
+        if self.is_taking:
+            return True
+        if self.until == RESTING:
+            self.until = now + self._stretch
+        else:
+            self.is_taking, self.until, self._looks = True, now + LONGEST_TAKING_SECONDS, 0
+        return False
+
+    def on_taken(self, now: float) -> None:
+        """Everything that has come was taken in."""
+        self._stretch = (
+            SHORTEST_STRETCH_SECONDS if self._found_too_many else min(2 * self._stretch, LONGEST_STRETCH_SECONDS)
+        )
+        self._found_too_many = False
+        self.is_taking, self.until = False, now + self._stretch
