@@ -22,24 +22,24 @@ from inference_service.board import Board
 from inference_service.classification import Classification
 from inference_service.classify_protocol import ClassifyProtocol, ClassifyStreamProtocol
 from inference_service.comparison import Comparisons
-from inference_service.counted_methods import CountedMethods
-from inference_service.counter_totals import read
-from inference_service.counters import Counters
 from inference_service.infer_protocol import InferProtocol, InferStreamProtocol
 from inference_service.joint_status import JointStatus
 from inference_service.limits import Limits
 from inference_service.long_work import LongWork
-from inference_service.metrics_server import MetricsServer
-from inference_service.model_manager import ModelManager
+from inference_service.metrics.counters import Counters
+from inference_service.metrics.methods import CountedMethods
+from inference_service.metrics.server import MetricsServer
+from inference_service.metrics.statistics import Statistics
+from inference_service.metrics.totals import read
 from inference_service.open_inference_servicer import OpenInferenceServicer
 from inference_service.polling_loop import PollingLoop, begin, is_tested
 from inference_service.public_methods import PublicMethods
 from inference_service.replying import Replying
 from inference_service.request_log import RequestLog
 from inference_service.servicer import InferenceServicer
-from inference_service.snapshot_disk import SnapshotDisk
-from inference_service.statistics import Statistics
-from inference_service.watcher import Watcher
+from inference_service.versions.model_manager import ModelManager
+from inference_service.versions.snapshot_disk import SnapshotDisk
+from inference_service.versions.watcher import Watcher
 from shared import logs
 from shared.grpc_server import Server, wait_for_signal
 from shared.pb.inference import open_inference_service_pb2

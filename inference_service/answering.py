@@ -30,7 +30,7 @@ FAREWELL_SECONDS = 0.5
 
 
 class Load(Interface):
-    """Where it is told how much is to do: `inference_service.statistics.Statistics`."""
+    """Where it is told how much is to do: `inference_service.metrics.statistics.Statistics`."""
 
     def set_load(self, queued: int, in_flight: int, waiting_bytes: int) -> None:
         """Requests that wait for their product; those and all others in work; the bytes of the others' messages."""

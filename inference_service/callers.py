@@ -11,7 +11,7 @@ ROUTING_KEY, REQUEST_ID = "weightcast-routing-key", "x-request-id"  # metadata
 
 
 class Counts(Interface):
-    """Where the requests of one method are counted: `inference_service.statistics.MethodCounts`."""
+    """Where the requests of one method are counted: `inference_service.metrics.statistics.MethodCounts`."""
 
     def answered(self, seconds: Sequence[float], rows: Sequence[int]) -> None:
         """Counts requests that were answered together."""

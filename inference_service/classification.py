@@ -12,11 +12,11 @@ from inference_service.callers import ROUTING_KEY, Caller
 from inference_service.classifier import Classes, TopClasses, top_classes
 from inference_service.comparison import Comparisons
 from inference_service.inputs import check_form, check_row_count
-from inference_service.model_manager import ModelManager
 from inference_service.questions import CLASSIFY_NAMES, Answer, Contents, Question, Reading, Request
-from inference_service.rollouts import ActiveRollout
 from inference_service.rows import rows_of
-from inference_service.snapshot_loader import ServedVersion
+from inference_service.versions.model_manager import ModelManager
+from inference_service.versions.rollouts import ActiveRollout
+from inference_service.versions.snapshot_loader import ServedVersion
 from shared.errors import InvalidInputError
 from shared.model_version import LIVE, Manifest
 
@@ -26,7 +26,7 @@ QUICK_MULTIPLY_ADDS = 2**28
 
 
 class Record(Interface):
-    """Where it is counted what was asked: `inference_service.statistics.Statistics`."""
+    """Where it is counted what was asked: `inference_service.metrics.statistics.Statistics`."""
 
     def record(
         self, model: str, version: int, requests: int, rows: int, *, seconds_compute: float, seconds_queue: float

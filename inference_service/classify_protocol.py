@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 
 from inference_service.inputs import MAX_DIMENSIONS
 from inference_service.questions import Answer, Contents, Question, Reading, TensorForm
-from inference_service.snapshot_loader import ServedVersion
+from inference_service.versions.snapshot_loader import ServedVersion
 from shared.errors import InvalidInputError
 from shared.pb.weightcast.v1 import inference_service_pb2 as pb
 from shared.pb.weightcast.v1 import tensor_pb2

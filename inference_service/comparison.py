@@ -15,9 +15,9 @@ import structlog
 
 from inference_service.classifier import Classes
 from inference_service.questions import Request
-from inference_service.rollouts import ActiveRollout
 from inference_service.rows import rows_of
-from inference_service.snapshot_loader import ServedVersion
+from inference_service.versions.rollouts import ActiveRollout
+from inference_service.versions.snapshot_loader import ServedVersion
 
 MOST_WAITING, MOST_WAITING_BYTES = 256, 16 * 2**20
 MOST_TOGETHER = 64
@@ -26,7 +26,7 @@ log = structlog.get_logger()
 
 
 class RolloutRecord(Interface):
-    """Where it is counted: `inference_service.statistics.Statistics`."""
+    """Where it is counted: `inference_service.metrics.statistics.Statistics`."""
 
     def rollout_computed(  # noqa: PLR0917 - as many labels and figures as there are
         self, model: str, version: int, mode: str, role: str, requests: int, rows: int, seconds: float

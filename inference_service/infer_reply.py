@@ -12,7 +12,7 @@ import numpy as np
 from inference_service.classifier import top_classes
 from inference_service.open_inference import CLASS_IDS, PROBABILITIES, AskedOutput
 from inference_service.questions import Answer
-from inference_service.snapshot_loader import ServedVersion
+from inference_service.versions.snapshot_loader import ServedVersion
 from shared.pb.inference import open_inference_service_pb2 as pb
 from shared.wire import delimited, varint
 

@@ -12,8 +12,8 @@ from dataclasses import replace
 import structlog
 
 from inference_service.board import Board, HeldVersion, Standing
-from inference_service.model_state import ModelState
-from inference_service.snapshot_loader import ServedVersion
+from inference_service.versions.model_state import ModelState
+from inference_service.versions.snapshot_loader import ServedVersion
 
 LOOK_SECONDS = 0.1
 JOIN_PAUSE_SECONDS = 0.1

@@ -14,8 +14,8 @@ from pathlib import Path
 import structlog
 
 from inference_service.board import remove_files_of, standings_in
-from inference_service.counter_totals import Totals, read_folder
-from inference_service.metrics_server import MetricsServer
+from inference_service.metrics.server import MetricsServer
+from inference_service.metrics.totals import Totals, read_folder
 from inference_service.ports import KeptPort
 from shared import logs
 from shared.process_supervisor import ProcessSupervisor, stop_request

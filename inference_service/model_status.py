@@ -1,8 +1,8 @@
 """What is served of a model, as messages: versions in memory, refusals, rollouts with what was counted of them."""
 
 from inference_service.board import HeldVersion
-from inference_service.counted import RoleTotals, RolloutTotals
-from inference_service.model_state import LoadFailure
+from inference_service.metrics.counted import RoleTotals, RolloutTotals
+from inference_service.versions.model_state import LoadFailure
 from shared.pb.weightcast.v1 import inference_service_pb2 as pb
 from shared.proto_values import duration, timestamp
 from shared.rollout import Rollout

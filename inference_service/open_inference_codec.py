@@ -6,8 +6,8 @@ What is said here of tensors is what requests are read by and answers are writte
 import json
 from collections.abc import Iterable, Mapping
 
-from inference_service.counted import Counts
 from inference_service.limits import Limits
+from inference_service.metrics.counted import Counts
 from inference_service.open_inference import (
     BACKEND,
     BATCH,
@@ -18,7 +18,7 @@ from inference_service.open_inference import (
     input_shape,
     output_shapes,
 )
-from inference_service.snapshot_loader import ServedVersion
+from inference_service.versions.snapshot_loader import ServedVersion
 from shared.pb.inference import model_config_pb2, model_statistics_pb2
 from shared.pb.inference import open_inference_service_pb2 as pb
 

@@ -9,12 +9,12 @@ import grpc
 
 from inference_service.joint_status import JointStatus
 from inference_service.limits import Limits
-from inference_service.model_manager import ModelManager
+from inference_service.metrics.statistics import Statistics
 from inference_service.open_inference import checked_name, selector_from
 from inference_service.open_inference_codec import config_of, metadata_of, statistics_of
 from inference_service.product import NAME, product_version
-from inference_service.snapshot_loader import ServedVersion
-from inference_service.statistics import Statistics
+from inference_service.versions.model_manager import ModelManager
+from inference_service.versions.snapshot_loader import ServedVersion
 from shared.errors import WeightcastError, WrongStateError
 from shared.model_version import LIVE
 from shared.pb.inference import model_config_pb2, model_repository_pb2, model_statistics_pb2

@@ -11,8 +11,8 @@ from typing import Protocol as Interface
 
 from inference_service.callers import Caller
 from inference_service.classifier import TopClasses
-from inference_service.rollouts import ActiveRollout
-from inference_service.snapshot_loader import ServedVersion
+from inference_service.versions.rollouts import ActiveRollout
+from inference_service.versions.snapshot_loader import ServedVersion
 from shared.model_version import Manifest
 from shared.network import FloatArray
 

@@ -12,7 +12,7 @@ import time
 import structlog
 
 from inference_service.callers import REQUEST_ID, Caller
-from inference_service.snapshot_loader import ServedVersion
+from inference_service.versions.snapshot_loader import ServedVersion
 
 MOST_A_SECOND = 10
 SHOWN = 128  # characters of an id that a client chose

@@ -7,12 +7,12 @@ from typing import Protocol
 
 import grpc
 
-from inference_service.counted import RolloutTotals
 from inference_service.joint_status import JointStatus, held
 from inference_service.limits import Limits
-from inference_service.model_manager import ModelManager
-from inference_service.model_state import ModelState, StoreContact
+from inference_service.metrics.counted import RolloutTotals
 from inference_service.model_status import load_failure, loaded_version, rollout_status
+from inference_service.versions.model_manager import ModelManager
+from inference_service.versions.model_state import ModelState, StoreContact
 from shared.network_codec import preprocessing_to_proto
 from shared.pb.weightcast.v1 import inference_service_pb2 as pb
 from shared.pb.weightcast.v1.inference_service_pb2_grpc import InferenceServiceServicer
@@ -23,7 +23,7 @@ NOTHING_COUNTED = RolloutTotals()
 
 
 class RolloutCounts(Protocol):
-    """What was counted of rollouts: `inference_service.statistics.Statistics`."""
+    """What was counted of rollouts: `inference_service.metrics.statistics.Statistics`."""
 
     def rollout_totals(self, model: str, version: int, mode: str) -> RolloutTotals:
         """What came of a rollout, in all processes together."""

@@ -19,7 +19,7 @@ from client.inference_client import InferenceClient
 from client.local_stack import LocalStack
 from client.traffic import Traffic
 from client.trainer_client import TrainerClient
-from inference_service.snapshot_disk import SnapshotDisk
+from inference_service.versions.snapshot_disk import SnapshotDisk
 from shared import snapshot_codec
 from shared.model_version import Manifest, Provenance, SelfTest, StoredSnapshot
 from shared.network import Architecture, Network

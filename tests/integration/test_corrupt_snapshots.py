@@ -19,18 +19,18 @@ import pytest
 from safetensors.numpy import load, save
 
 from client.embedded_redis import EmbeddedRedis
-from inference_service import model_state
 from inference_service.board import Board
-from inference_service.counted import LOAD_FAILURES
-from inference_service.counter_totals import read
-from inference_service.counters import Counters
 from inference_service.joint_status import JointStatus
 from inference_service.limits import Limits
-from inference_service.model_manager import ModelManager
+from inference_service.metrics.counted import LOAD_FAILURES
+from inference_service.metrics.counters import Counters
+from inference_service.metrics.statistics import Statistics
+from inference_service.metrics.totals import read
 from inference_service.servicer import InferenceServicer
-from inference_service.snapshot_disk import SnapshotDisk
-from inference_service.snapshot_loader import load_version
-from inference_service.statistics import Statistics
+from inference_service.versions import model_state
+from inference_service.versions.model_manager import ModelManager
+from inference_service.versions.snapshot_disk import SnapshotDisk
+from inference_service.versions.snapshot_loader import load_version
 from shared import snapshot_codec
 from shared.errors import NotFoundError, SnapshotRejectedError
 from shared.model_version import LIVE, PromotionOutcome, PromotionVerdict, PublishedVersion, StoredSnapshot

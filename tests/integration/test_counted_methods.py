@@ -9,11 +9,11 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import HealthServicer
 
-from inference_service.counted import REQUESTS
-from inference_service.counted_methods import CountedMethods
-from inference_service.counter_totals import read
-from inference_service.counters import Counters
-from inference_service.statistics import Statistics
+from inference_service.metrics.counted import REQUESTS
+from inference_service.metrics.counters import Counters
+from inference_service.metrics.methods import CountedMethods
+from inference_service.metrics.statistics import Statistics
+from inference_service.metrics.totals import read
 from shared.errors import NotFoundError
 from shared.grpc_errors import ErrorInterceptor
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from client.embedded_redis import EmbeddedRedis
-from inference_service.model_manager import ModelManager
-from inference_service.snapshot_disk import SnapshotDisk
-from inference_service.snapshot_loader import load_version
-from inference_service.watcher import Events, Watcher
+from inference_service.versions.model_manager import ModelManager
+from inference_service.versions.snapshot_disk import SnapshotDisk
+from inference_service.versions.snapshot_loader import load_version
+from inference_service.versions.watcher import Events, Watcher
 from shared.errors import NotFoundError, SnapshotRejectedError, UnavailableError
 from shared.model_version import PromotionOutcome, PromotionVerdict, StoredSnapshot
 from shared.recipe import Promotion, PromotionPolicy

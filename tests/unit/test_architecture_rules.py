@@ -57,7 +57,7 @@ ADAPTERS = {
     "trainer_service.schedules.schedule_servicer": "the gRPC face of schedules",
     "inference_service.__main__": "a composition root",
     "inference_service.classify_protocol": "Classify's bytes to questions, and answers to bytes",
-    "inference_service.counted_methods": "counts calls at grpcio's public interface",
+    "inference_service.metrics.methods": "counts calls at grpcio's public interface",
     "inference_service.fast_calls": "calls that are answered in the polling thread",
     "inference_service.fast_streams": "calls with many requests, the same way",
     "inference_service.polling_loop": "grpcio's completion queue",

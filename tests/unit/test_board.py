@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from inference_service.board import Board, HeldVersion, Standing, remove_files_of, standings_in
-from inference_service.counters import Counters
+from inference_service.metrics.counters import Counters
 
 NOON = datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
 FIRST = HeldVersion(1, "0" * 64, NOON, NOON)

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from inference_service.callers import Caller
 from inference_service.classification import QUICK_MULTIPLY_ADDS, Classification
 from inference_service.comparison import Comparisons
-from inference_service.model_manager import ModelManager
+from inference_service.metrics.statistics import Statistics
 from inference_service.questions import Answer, Question, Reading, TensorForm
 from inference_service.rows import rows_of
-from inference_service.statistics import Statistics
+from inference_service.versions.model_manager import ModelManager
 from shared.errors import InvalidInputError
 from shared.model_version import LIVE, StoredSnapshot
 from tests.unit.shelf import Shelf

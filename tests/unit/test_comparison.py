@@ -13,9 +13,9 @@ from inference_service.callers import ROUTING_KEY, Caller
 from inference_service.classification import Classification
 from inference_service.classifier import Classifier
 from inference_service.comparison import Comparisons
-from inference_service.model_manager import ModelManager
+from inference_service.metrics.statistics import Statistics
 from inference_service.questions import Answer, Question, Reading, Request, TensorForm
-from inference_service.statistics import Statistics
+from inference_service.versions.model_manager import ModelManager
 from shared import snapshot_codec
 from shared.model_version import LIVE, SelfTest, StoredSnapshot
 from shared.network import Network

@@ -13,9 +13,21 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from inference_service import counter_totals, counters
-from inference_service.counter_totals import Totals, read, read_folder
-from inference_service.counters import FIRST_BYTES, OTHER, WORD, Counters, Family, Key, Kind, Labels, encoded, series_in
+from inference_service.metrics import counters
+from inference_service.metrics import totals as totals_module
+from inference_service.metrics.counters import (
+    FIRST_BYTES,
+    OTHER,
+    WORD,
+    Counters,
+    Family,
+    Key,
+    Kind,
+    Labels,
+    encoded,
+    series_in,
+)
+from inference_service.metrics.totals import Totals, read, read_folder
 
 ASKED = Family(Kind.SUM, "asked", 2)
 USED = Family(Kind.RECENT, "used", 2)
@@ -23,7 +35,7 @@ WAITING = Family(Kind.GAUGE, "waiting", 1)
 COUNTS_UNTIL_KILLED = """
 import sys
 from pathlib import Path
-from inference_service.counters import Counters, Family, Kind
+from inference_service.metrics.counters import Counters, Family, Kind
 counters = Counters(Path(sys.argv[1]), 7)
 counters.series(Family(Kind.GAUGE, "waiting", 1))[()][0] = 3
 asked = counters.series(Family(Kind.SUM, "asked", 2))
@@ -262,7 +274,7 @@ def test_what_a_process_left_unfinished_is_removed(tmp_path: Path) -> None:
 def test_totals_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As each process's series are; the names of files, too."""
     for name in ("MOST_SERIES", "MOST_FOLDED"):
-        monkeypatch.setattr(counter_totals, name, 2)
+        monkeypatch.setattr(totals_module, name, 2)
     totals = Totals(tmp_path)
     for number in range(4):
         each = Counters(tmp_path)
@@ -271,4 +283,4 @@ def test_totals_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         totals.add(os.getpid())
     assert read_folder(tmp_path).sums(ASKED) == {(0,): [1, 0], (1,): [1, 0], (OTHER,): [2, 0]}
     assert read_folder(tmp_path).sums(USED) == {(0,): [30, 1], (3,): [40, 1]}
-    assert len([key for key in counter_totals.series_in_file(tmp_path / "totals") if key[0] == "folded"]) == 2
+    assert len([key for key in totals_module.series_in_file(tmp_path / "totals") if key[0] == "folded"]) == 2

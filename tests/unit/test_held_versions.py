@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inference_service.held_versions import HeldVersions
-from inference_service.snapshot_loader import OBJECTS_BYTES, ServedVersion, prove
+from inference_service.versions.held_versions import HeldVersions
+from inference_service.versions.snapshot_loader import OBJECTS_BYTES, ServedVersion, prove
 from shared.errors import SnapshotRejectedError
 from shared.model_version import Manifest, PublishedVersion, StoredSnapshot, VersionRef
 from shared.network import Network

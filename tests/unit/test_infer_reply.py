@@ -11,7 +11,7 @@ from inference_service.classifier import top_classes
 from inference_service.infer_reply import KEPT_ROWS, Reply
 from inference_service.open_inference import ALL_OUTPUTS, AskedOutput
 from inference_service.questions import Answer
-from inference_service.snapshot_loader import ServedVersion
+from inference_service.versions.snapshot_loader import ServedVersion
 from shared.model_version import StoredSnapshot, VersionRef
 from shared.pb.inference import open_inference_service_pb2 as pb
 from shared.snapshot_codec import decode

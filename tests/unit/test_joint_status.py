@@ -9,8 +9,8 @@ import pytest
 
 from inference_service.board import Board, HeldVersion
 from inference_service.joint_status import JointStatus
-from inference_service.model_state import ModelState
-from inference_service.snapshot_loader import load_version
+from inference_service.versions.model_state import ModelState
+from inference_service.versions.snapshot_loader import load_version
 from shared.model_version import PublishedVersion, StoredSnapshot, VersionRef
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

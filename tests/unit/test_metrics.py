@@ -18,12 +18,12 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
-from inference_service import metrics_server
-from inference_service.counter_totals import Totals, read, read_folder
-from inference_service.counters import Counters
-from inference_service.metrics import MetricsCollector
-from inference_service.metrics_server import MetricsServer
-from inference_service.statistics import Statistics
+from inference_service.metrics import server
+from inference_service.metrics.collector import MetricsCollector
+from inference_service.metrics.counters import Counters
+from inference_service.metrics.server import MetricsServer
+from inference_service.metrics.statistics import Statistics
+from inference_service.metrics.totals import Totals, read, read_folder
 from shared.settings import InferenceSettings
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -197,8 +197,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
         return started[-1]
 
     yield starting
-    for server in started:
-        server.stop()
+    for each in started:
+        each.stop()
 
 
 def ask(
@@ -272,9 +272,9 @@ def test_who_is_stuck_keeps_nobody_from_the_metrics(
     start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As many connections as are answered at a time, that say only half of it, are ended after a while."""
-    monkeypatch.setattr(metrics_server, "LONGEST_SECONDS", 0.4)
-    monkeypatch.setattr(metrics_server, "POLL_SECONDS", 0.02)
-    monkeypatch.setattr(metrics_server, "MOST_CONNECTIONS", 2)
+    monkeypatch.setattr(server, "LONGEST_SECONDS", 0.4)
+    monkeypatch.setattr(server, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(server, "MOST_CONNECTIONS", 2)
     start()
     stuck = [socket.create_connection(("127.0.0.1", port_in(tmp_path)), timeout=20) for _ in range(2)]
     for connection in stuck:
@@ -289,7 +289,7 @@ def test_no_more_are_answered_at_a_time_than_may_be(
     start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who comes then waits until another has gone."""
-    monkeypatch.setattr(metrics_server, "MOST_CONNECTIONS", 1)
+    monkeypatch.setattr(server, "MOST_CONNECTIONS", 1)
     start()
     stuck = socket.create_connection(("127.0.0.1", port_in(tmp_path)), timeout=20)
     with pytest.raises(TimeoutError):
@@ -311,7 +311,7 @@ def test_it_stops_at_once(start: Start, tmp_path: Path) -> None:
 def test_who_watches_over_processes_loads_neither_numpy_nor_grpc() -> None:
     """The supervisor tells the metrics too, and stays light."""
     asked = (
-        "import sys, inference_service.members, inference_service.metrics_handler\n"
+        "import sys, inference_service.members, inference_service.metrics.handler\n"
         "assert not {'numpy', 'grpc', 'redis'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", asked], timeout=30, check=True, cwd=DOCS.parent)

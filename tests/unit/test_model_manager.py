@@ -10,10 +10,10 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from inference_service import model_state
-from inference_service.loading import MOST_REFUSALS, Loading
-from inference_service.model_manager import ModelManager
-from inference_service.model_state import LoadFailure
+from inference_service.versions import model_state
+from inference_service.versions.loading import MOST_REFUSALS, Loading
+from inference_service.versions.model_manager import ModelManager
+from inference_service.versions.model_state import LoadFailure
 from shared.errors import NotFoundError, SnapshotRejectedError, StoreUnavailableError, UnavailableError, WeightcastError
 from shared.model_version import LATEST, LIVE, StoredSnapshot, VersionRef
 from shared.rollout import RolloutMode
@@ -469,7 +469,7 @@ def test_what_nobody_foresaw_is_a_refusal_too(
     house.shelf.put(1, make_snapshot())
     house.shelf.put(2, make_snapshot(seed=2), live=False)
     house.reconcile()
-    monkeypatch.setattr("inference_service.loading.prove", fail)
+    monkeypatch.setattr("inference_service.versions.loading.prove", fail)
     for _ in range(2):
         assert refusal(SnapshotRejectedError, lambda: house.manager.serve("tiny", 2)) == "LOAD_FAILED"
     assert house.shelf.fetches["tiny", 2] == 1

@@ -11,10 +11,10 @@ import pytest
 from inference_service.board import Board
 from inference_service.joint_status import JointStatus
 from inference_service.limits import Limits
-from inference_service.model_manager import ModelManager
+from inference_service.metrics.statistics import Statistics
 from inference_service.servicer import InferenceServicer
-from inference_service.snapshot_disk import SnapshotDisk
-from inference_service.statistics import Statistics
+from inference_service.versions.model_manager import ModelManager
+from inference_service.versions.snapshot_disk import SnapshotDisk
 from shared.errors import StoreUnavailableError
 from shared.model_version import LIVE, StoredSnapshot
 from shared.pb.weightcast.v1 import inference_service_pb2 as pb

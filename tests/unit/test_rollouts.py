@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference_service.rollouts import ActiveRollout
+from inference_service.versions.rollouts import ActiveRollout
 from shared.rollout import Rollout, RolloutMode, place_of
 
 MODEL = "tiny"

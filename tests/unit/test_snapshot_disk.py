@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from inference_service import kept_snapshots, model_state, snapshot_file
-from inference_service.model_manager import ModelManager
-from inference_service.model_state import ModelState
-from inference_service.snapshot_disk import ABANDONED_SECONDS, SnapshotDisk
-from inference_service.snapshot_file import parts_of
+from inference_service.versions import kept_snapshots, model_state, snapshot_file
+from inference_service.versions.model_manager import ModelManager
+from inference_service.versions.model_state import ModelState
+from inference_service.versions.snapshot_disk import ABANDONED_SECONDS, SnapshotDisk
+from inference_service.versions.snapshot_file import parts_of
 from shared.errors import NotFoundError, StoreUnavailableError, UnavailableError, WeightcastError
 from shared.model_version import LIVE, PublishedVersion, StoredSnapshot, VersionRef
 from tests.unit.shelf import NEW_YEAR, Shelf, Tally, cut, rollout_of

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from inference_service import counters
-from inference_service.counted import (
+from inference_service.metrics import counters
+from inference_service.metrics.counted import (
     CODES,
     DURATIONS,
     LOAD,
@@ -29,10 +29,10 @@ from inference_service.counted import (
     RoleTotals,
     RolloutTotals,
 )
-from inference_service.counter_totals import Totals, read
-from inference_service.counters import Counters
+from inference_service.metrics.counters import Counters
+from inference_service.metrics.statistics import Statistics
+from inference_service.metrics.totals import Totals, read
 from inference_service.open_inference_codec import statistics_of
-from inference_service.statistics import Statistics
 
 CLASSIFY = "/weightcast.v1.InferenceService/Classify"
 NAME = CLASSIFY[1:]

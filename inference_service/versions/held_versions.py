@@ -6,7 +6,7 @@ What is live or tried by a rollout is not among them and takes none of their roo
 import threading
 from collections import OrderedDict
 
-from inference_service.snapshot_loader import ServedVersion
+from inference_service.versions.snapshot_loader import ServedVersion
 from shared.errors import SnapshotRejectedError
 from shared.model_version import VersionRef
 

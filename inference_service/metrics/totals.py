@@ -13,7 +13,7 @@ from pathlib import Path
 
 import structlog
 
-from inference_service.counters import (
+from inference_service.metrics.counters import (
     MOST_SERIES,
     OTHER,
     Counters,

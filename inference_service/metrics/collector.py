@@ -15,9 +15,9 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from inference_service import counted
-from inference_service.counted_metrics import COUNTED, NANOSECOND, texts
-from inference_service.counter_totals import Reading
+from inference_service.metrics import counted
+from inference_service.metrics.families import COUNTED, NANOSECOND, texts
+from inference_service.metrics.totals import Reading
 from inference_service.product import NAME, product_version
 
 MILLISECOND = 1e-3  # in seconds

@@ -11,12 +11,12 @@ from typing import Any
 
 import structlog
 
-from inference_service.held_versions import HeldVersions
-from inference_service.kept_snapshots import KeptSnapshots
-from inference_service.loading import NO_VERSION, Loaded, Loading, Record
-from inference_service.model_state import LoadFailure, ModelState, ModelStates
-from inference_service.rollouts import ActiveRollout
-from inference_service.snapshot_loader import ServedVersion, VersionSource
+from inference_service.versions.held_versions import HeldVersions
+from inference_service.versions.kept_snapshots import KeptSnapshots
+from inference_service.versions.loading import NO_VERSION, Loaded, Loading, Record
+from inference_service.versions.model_state import LoadFailure, ModelState, ModelStates
+from inference_service.versions.rollouts import ActiveRollout
+from inference_service.versions.snapshot_loader import ServedVersion, VersionSource
 from shared.errors import NotFoundError, SnapshotRejectedError, StoreUnavailableError
 from shared.model_version import LATEST, LIVE, VersionRef
 

@@ -1,14 +1,14 @@
 """What is counted: the families of series, their labels, and what stands in which cell.
 
-`statistics` writes it, `metrics` reads it. Times are in nanoseconds unless their name says otherwise.
+`statistics` writes it, `collector` reads it. Times are in nanoseconds unless their name says otherwise.
 """
 
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from inference_service.counter_totals import Reading
-from inference_service.counters import Family, Kind
+from inference_service.metrics.counters import Family, Kind
+from inference_service.metrics.totals import Reading
 
 # The upper ends of the histograms' buckets; the last is infinite. Round ones, so that it can be asked how many requests
 # took 5 ms at most. Numbers of one type, which compare in half the time.

@@ -6,9 +6,9 @@ from itertools import accumulate
 
 from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily, Metric
 
-from inference_service import counted
-from inference_service.counter_totals import Reading
-from inference_service.counters import Family, Labels
+from inference_service.metrics import counted
+from inference_service.metrics.counters import Family, Labels
+from inference_service.metrics.totals import Reading
 from inference_service.product import NAME
 
 NANOSECOND = 1e-9  # in seconds

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import structlog
 
-from inference_service.snapshot_file import holds_exactly, opened, parts_of, read_header
+from inference_service.versions.snapshot_file import holds_exactly, opened, parts_of, read_header
 from shared.errors import NotFoundError, SnapshotRejectedError
 from shared.model_version import LIVE, PublishedVersion, StoredSnapshot, VersionRef
 from shared.training_spec import name_violation

@@ -10,10 +10,10 @@ from functools import partial
 
 import structlog
 
-from inference_service.loading import NO_VERSION, Loading, Record
-from inference_service.model_state import LoadFailure, ModelState, retry_seconds
-from inference_service.snapshot_disk import SnapshotDisk
-from inference_service.snapshot_loader import ServedVersion, SnapshotSource, fetch
+from inference_service.versions.loading import NO_VERSION, Loading, Record
+from inference_service.versions.model_state import LoadFailure, ModelState, retry_seconds
+from inference_service.versions.snapshot_disk import SnapshotDisk
+from inference_service.versions.snapshot_loader import ServedVersion, SnapshotSource, fetch
 from shared import snapshot_codec
 from shared.errors import NotFoundError, SnapshotRejectedError, StoreUnavailableError, WeightcastError
 from shared.model_version import PublishedVersion, VersionRef

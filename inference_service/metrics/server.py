@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from inference_service.counter_totals import Reading
+from inference_service.metrics.totals import Reading
 from shared.settings import OFF, InferenceSettings
 from shared.whole_files import write_whole
 
@@ -82,7 +82,7 @@ class BoundedServer(ThreadingTCPServer):
 
     def run(self, read: Callable[[], Reading], processes: Callable[[], int]) -> None:
         """Answers until it is told to stop."""
-        from inference_service.metrics_handler import handler  # noqa: PLC0415 - it takes 80 ms, see above
+        from inference_service.metrics.handler import handler  # noqa: PLC0415 - it takes 80 ms, see above
 
         self.RequestHandlerClass = handler(read, processes)
         while not self._stopping.is_set():

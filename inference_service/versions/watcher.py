@@ -9,7 +9,7 @@ from typing import Protocol
 
 import structlog
 
-from inference_service.model_manager import ModelManager
+from inference_service.versions.model_manager import ModelManager
 from shared.errors import StoreUnavailableError
 
 FIRST_PAUSE_SECONDS = 0.1

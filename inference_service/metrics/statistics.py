@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from time import time_ns
 
-from inference_service.counted import (
+from inference_service.metrics.counted import (
     CODES,
     DURATIONS,
     LOAD,
@@ -37,8 +37,8 @@ from inference_service.counted import (
     rollouts_in,
     versions_in,
 )
-from inference_service.counter_totals import read
-from inference_service.counters import Cells, Counters, Series
+from inference_service.metrics.counters import Cells, Counters, Series
+from inference_service.metrics.totals import read
 
 SECOND_NS, MILLISECOND_NS = 1e9, 10**6
 SECOND_MS = 1000

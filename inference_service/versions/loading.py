@@ -11,8 +11,8 @@ from typing import NamedTuple, Protocol
 
 import structlog
 
-from inference_service.model_state import LoadFailure
-from inference_service.snapshot_loader import ServedVersion, SnapshotSource, fetch, prove
+from inference_service.versions.model_state import LoadFailure
+from inference_service.versions.snapshot_loader import ServedVersion, SnapshotSource, fetch, prove
 from shared.errors import NotFoundError, StoreUnavailableError, WeightcastError
 from shared.model_version import PublishedVersion, VersionRef
 
@@ -23,7 +23,7 @@ log = structlog.get_logger()
 
 
 class Record(Protocol):
-    """Where it is counted what became of versions: `inference_service.statistics.Statistics`."""
+    """Where it is counted what became of versions: `inference_service.metrics.statistics.Statistics`."""
 
     def swapped(self, model: str, version: int, publish_time: datetime, *, seconds: float | None) -> None:
         """Notes that a version answers, so many seconds after it was published; None where that says nothing."""

@@ -10,8 +10,8 @@ from typing import Any
 
 import grpc
 
-from inference_service.counted import CODES
-from inference_service.statistics import MethodCounts, Statistics
+from inference_service.metrics.counted import CODES
+from inference_service.metrics.statistics import MethodCounts, Statistics
 from shared.grpc_errors import Handler
 
 COUNTED = ("/weightcast.", "/inference.", "/grpc.health.")

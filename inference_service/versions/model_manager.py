@@ -9,14 +9,14 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from inference_service.held_versions import HeldVersions
-from inference_service.kept_snapshots import KeptSnapshots
-from inference_service.loading import Loading, Record, Uncounted
-from inference_service.model_state import LoadFailure, ModelState, ModelStates, StoreContact
-from inference_service.reconciliation import Reconciliation
-from inference_service.rollouts import ActiveRollout
-from inference_service.snapshot_disk import SnapshotDisk
-from inference_service.snapshot_loader import ServedVersion, VersionSource
+from inference_service.versions.held_versions import HeldVersions
+from inference_service.versions.kept_snapshots import KeptSnapshots
+from inference_service.versions.loading import Loading, Record, Uncounted
+from inference_service.versions.model_state import LoadFailure, ModelState, ModelStates, StoreContact
+from inference_service.versions.reconciliation import Reconciliation
+from inference_service.versions.rollouts import ActiveRollout
+from inference_service.versions.snapshot_disk import SnapshotDisk
+from inference_service.versions.snapshot_loader import ServedVersion, VersionSource
 from shared.errors import (
     CapacityError,
     NotFoundError,

@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 from prometheus_client import CollectorRegistry, MetricsHandler
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from inference_service.counter_totals import Reading
-from inference_service.metrics import MetricsCollector
+from inference_service.metrics.collector import MetricsCollector
+from inference_service.metrics.totals import Reading
 
 PATH = "/metrics"
 

@@ -6,7 +6,7 @@ A request with a routing key is always treated the same way, by every process; t
 import itertools
 from dataclasses import dataclass, field
 
-from inference_service.snapshot_loader import ServedVersion
+from inference_service.versions.snapshot_loader import ServedVersion
 from shared.rollout import ALL_PERCENT, Rollout, RolloutMode, place_of
 
 # Multiples of the golden ratio's fraction lie evenly between 0 and 1, however many there are (Weyl, 1916), so a share

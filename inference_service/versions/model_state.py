@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from inference_service.rollouts import ActiveRollout
-from inference_service.snapshot_loader import ServedVersion
+from inference_service.versions.rollouts import ActiveRollout
+from inference_service.versions.snapshot_loader import ServedVersion
 from shared.model_version import LIVE, VersionRef
 from shared.rollout import Rollout
 

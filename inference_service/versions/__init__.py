@@ -1,0 +1,1 @@
+"""Which versions can answer: found in the store or on disk, checked, loaded, swapped, tried."""
