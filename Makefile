@@ -107,6 +107,10 @@ bench-training: setup ## Measures the training engine beside PyTorch, Keras, sci
 bench-serving: setup ## Measures the inference service beside bare grpcio; needs h2load and two cores
 	$(RUN) -m benchmarks.serving $(BENCH_ARGS)
 
+.PHONY: bench-overload
+bench-overload: setup ## Measures the inference service at twice the rate it can take; needs h2load and two cores
+	$(RUN) -m benchmarks.overload $(BENCH_ARGS)
+
 .PHONY: bench-accuracy
 bench-accuracy: setup ## Trains every preset on MNIST with five seeds; takes an hour
 	$(RUN) benchmarks/accuracy.py $(BENCH_ARGS)

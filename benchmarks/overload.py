@@ -36,7 +36,7 @@ LOADS = {
     "1 row of 784–2048–2048–10": ((2048, 2048), Body()),
     "8 rows of 784–2048–2048–10": ((2048, 2048), Body(rows=8)),
 }
-CONNECTIONS, SAMPLES_A_SECOND = 8, 50
+CONNECTIONS, SAMPLES_A_SECOND = 4, 50
 SATURATING = 0.9  # of what may be in flight: with what is sampled it stays below
 TIMES = 2.0  # the rate it can take
 MOST_STREAMS = 1000  # on each connection: nothing waits in the client

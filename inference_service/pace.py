@@ -6,11 +6,12 @@ where too many were found last time, and otherwise grows.
 """
 
 # How long everything is taken in at most, while nothing is answered.
-LONGEST_TAKING_SECONDS = 5e-3
+LONGEST_TAKING_SECONDS = 20e-3
 # How often one looks in vain before nothing more is there: a look reads from one connection, of which a whole message
 # need not have come.
 LOOKS = 16
-SHORTEST_STRETCH_SECONDS, LONGEST_STRETCH_SECONDS = 10e-3, 160e-3
+# Slowly longer: where the service is offered too much, too many are not found each time.
+SHORTEST_STRETCH_SECONDS, LONGEST_STRETCH_SECONDS, GROWTH = 10e-3, 160e-3, 1.25
 RESTING = 0.0
 
 
@@ -40,8 +41,9 @@ class Pace:
         return self._looks >= LOOKS
 
     def on_time(self, now: float) -> bool:
-        """`until` has come; whether it ends a time of taking in."""
+        """`until` has come; whether it ends a time of taking in, after which there may well be more."""
         if self.is_taking:
+            self._found_too_many = True
             return True
         if self.until == RESTING:
             self.until = now + self._stretch
@@ -52,7 +54,7 @@ class Pace:
     def on_taken(self, now: float) -> None:
         """Everything that has come was taken in."""
         self._stretch = (
-            SHORTEST_STRETCH_SECONDS if self._found_too_many else min(2 * self._stretch, LONGEST_STRETCH_SECONDS)
+            SHORTEST_STRETCH_SECONDS if self._found_too_many else min(GROWTH * self._stretch, LONGEST_STRETCH_SECONDS)
         )
         self._found_too_many = False
         self.is_taking, self.until = False, now + self._stretch
