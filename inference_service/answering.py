@@ -25,8 +25,7 @@ MOST_ROWS = 256
 LONGEST_WAIT_SECONDS = 1e-3
 WATCHED_FROM = 2 * MOST_REQUESTS  # places in the line whose callers are worth an event when they hang up
 QUICKLY_READ_BYTES = 2**16  # a longer message that is not recognised is read by the pool too
-QUIET_SECONDS, PAUSE_SECONDS = 0.1, 0.01
-FAREWELL_SECONDS = 0.5
+QUIET_SECONDS, PAUSE_SECONDS, FAREWELL_SECONDS = 0.1, 0.01, 0.5
 
 
 class Load(Interface):
@@ -37,7 +36,7 @@ class Load(Interface):
 
 
 class Answering:
-    """Answers requests; `take`, `flush` and `look_up` belong to one thread, the rest may be called from any."""
+    """Answers requests: one thread collects, anybody may `answer`. It `turns_away` who comes when there are enough."""
 
     def __init__(
         self, classification: Classification, long_work: LongWork, replying: Replying, limits: Limits, load: Load
@@ -58,17 +57,13 @@ class Answering:
             f"{self._most} requests are in work, as many as may be; send it again later", reason="SERVER_BUSY"
         )
         self._closed: UnavailableError | None = None
+        self.turns_away = False
         long_work.on_change = self._tell_load
 
     @property
     def has_collected(self) -> bool:
         """Whether something waits for `flush`."""
         return bool(self._collected)
-
-    @property
-    def turns_away(self) -> bool:
-        """Whether as many requests are in work as may be, or the service takes no more."""
-        return len(self._collected) + self._long_work.count >= self._most
 
     def why_not(self) -> WeightcastError:
         """What to say to who is turned away; the same object each time."""
@@ -77,13 +72,13 @@ class Answering:
     def take(self, recognition: Recognition, message: bytes, caller: Caller) -> None:
         """Takes a request in; answers what was collected if it is enough or has waited, or when its time has come."""
         caller.arrived = self._last_arrival = now = time.perf_counter()
-        collected, size, pace = self._collected, len(message), self._pace
-        if now > pace.until:
+        if now > self._pace.until:
             self._on_time(now)
-        if collected and now - self._oldest > LONGEST_WAIT_SECONDS and not pace.is_taking:
+        if self._collected and now - self._oldest > LONGEST_WAIT_SECONDS and not self._pace.is_taking:
             self.flush()  # however many go on arriving that are not collected
+        size = len(message)
         try:
-            if len(collected) + self._long_work.count >= self._most or size > self._small:
+            if self.turns_away or size > self._small:
                 self._check_room(size, caller)
             known = recognition.recognised(message)
             if known is None and size > QUICKLY_READ_BYTES:
@@ -97,15 +92,22 @@ class Answering:
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this request's answer
             send(caller, error)
             return
+        self._collect(request)
+
+    def _collect(self, request: Request) -> None:
+        collected = self._collected
         if not collected:
-            self._oldest = now
-        elif len(collected) >= WATCHED_FROM:
-            caller.watch()
+            self._oldest = request.caller.arrived
         collected.append(request)
         self._rows += request.rows
         self._multiply_adds += request.rows * request.served.multiply_adds
-        if not pace.is_taking and self._is_enough:
-            self.flush()
+        if not self._pace.is_taking:
+            if self._is_enough:
+                self.flush()
+        elif len(collected) >= MOST_REQUESTS:
+            self._look_whether_full()
+            if len(collected) > WATCHED_FROM:
+                request.caller.watch()
 
     def on_turned_away(self) -> None:
         """Goes on with what was collected, if it is time."""
@@ -159,6 +161,7 @@ class Answering:
         self._wait_for_quiet(seconds)
         self._closed = shutting_down()
         self._most = 0
+        self.turns_away = True
         self._wait_for_quiet(FAREWELL_SECONDS)
 
     def give_up(self) -> None:
@@ -213,7 +216,11 @@ class Answering:
         self._multiply_adds -= work
         return taken
 
+    def _look_whether_full(self) -> None:
+        self.turns_away = len(self._collected) + self._long_work.count >= self._most
+
     def _tell_load(self) -> None:
+        self._look_whether_full()
         queued, others = len(self._collected), self._long_work
         self._load.set_load(queued, queued + others.count, others.waiting_bytes)
 

@@ -55,7 +55,10 @@ class Classification:
         question = reading.question
         if question.form is None or (served := self._manager.loaded(question.model, question.selector)) is None:
             return None
-        request = self._request(reading, contents, served, caller)
+        if question.selector == LIVE and (rollout := self._manager.rollout(question.model)) is not None:
+            request = self._routed(reading, contents, served, caller, rollout)
+        else:
+            request = self._checked(reading, contents, served, caller)
         if request.rows * request.served.multiply_adds > QUICK_MULTIPLY_ADDS:
             return None
         return request
@@ -67,8 +70,11 @@ class Classification:
             InvalidInputError: if the batch or top_k is not what the model takes.
             NotFoundError, UnavailableError, SnapshotRejectedError: if no version can answer.
         """
-        served = self._manager.serve(reading.question.model, reading.question.selector)
-        return self._request(reading, contents, served, caller)
+        question = reading.question
+        served = self._manager.serve(question.model, question.selector)
+        if question.selector == LIVE and (rollout := self._manager.rollout(question.model)) is not None:
+            return self._routed(reading, contents, served, caller, rollout)
+        return self._checked(reading, contents, served, caller)
 
     def answers(self, requests: Sequence[Request]) -> list[Answer | Exception]:
         """What each request gets, in order: an answer, or what is wrong with it."""
@@ -136,13 +142,6 @@ class Classification:
             if request.rollout is not None:
                 self._comparisons.count(request.rollout, request.served, 1, request.rows, seconds)
                 self._comparisons.offer(request, chosen[start:end])
-
-    def _request(self, reading: Reading, contents: Contents, served: ServedVersion, caller: Caller) -> Request:
-        """The request, by `served`, or by a candidate that is tried in the place of the live version."""
-        question = reading.question
-        if question.selector == LIVE and (rollout := self._manager.rollout(question.model)) is not None:
-            return self._routed(reading, contents, served, caller, rollout)
-        return self._checked(reading, contents, served, caller)
 
     def _routed(
         self, reading: Reading, contents: Contents, live: ServedVersion, caller: Caller, rollout: ActiveRollout

@@ -4,6 +4,7 @@ The tag of each of their events is an object that knows what to do with it; `pol
 many requests are in `fast_streams`.
 """
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -154,16 +155,18 @@ class UnaryCall(Tag, Caller):
     __slots__ = ("_call", "_route", "_watches")
 
     def __init__(self, event: Event, route: Route) -> None:
-        super().__init__(route.method, route.counts, event.invocation_metadata, event.call_details.deadline)
+        self.method, self.counts = route.method, route.counts  # not by the base's constructor, which is a call more
+        self.metadata, self.deadline = event.invocation_metadata, event.call_details.deadline
+        self.has_gone, self._watches = False, 0
         self._call = call = event.call
         self._route = route
-        self._watches = 0
         call.start_server_batch((cygrpc.ReceiveMessageOperation(NO_FLAGS),), self)
 
     def on_event(self, event: Event) -> int:
         """Has it answered."""
         message = event.batch_operations[0].message()
         if message is None:
+            self.arrived = time.perf_counter()
             self.respond(InvalidInputError.of("request", "none came; send exactly one"))
         else:
             self._route.answering.take(self._route.recognition, message, self)

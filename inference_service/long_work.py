@@ -11,7 +11,7 @@ from concurrent.futures import Executor
 from inference_service.callers import Caller
 from inference_service.classification import Classification
 from inference_service.questions import Contents, Reading, Request
-from inference_service.replying import Replying, encoded, send, stopped_waiting
+from inference_service.replying import Replying, send, stopped_waiting
 from shared.errors import UnavailableError
 
 OVERHEAD_BYTES = 2**12  # what a waiting request takes beside its message
@@ -85,10 +85,9 @@ class LongWork:
             if not caller.waits():  # another one had the core
                 raise stopped_waiting(caller)
             (answer,) = self._classification.answers([request])
-        reply = encoded(reading, answer)
-        if isinstance(reply, Exception):
-            raise reply
-        return request, reply
+        if isinstance(answer, Exception):
+            raise answer
+        return request, reading.reply(answer)
 
     def give_up(self) -> None:
         """Refuses what was not begun, and what comes: the process has no more time."""

@@ -10,7 +10,7 @@ from contextlib import suppress
 import structlog
 
 from inference_service.callers import Caller
-from inference_service.questions import Answer, Reading, Request
+from inference_service.questions import Answer, Request
 from inference_service.request_log import RequestLog
 from shared.errors import CallerGoneError, DeadlineExceededError, WeightcastError
 
@@ -25,8 +25,17 @@ class Replying:
 
     def send(self, requests: Sequence[Request], answers: Iterable[Answer | Exception]) -> None:
         """Sends each request its answer."""
-        pairs = zip(requests, answers, strict=True)
-        self.count([request for request, answer in pairs if send(request.caller, encoded(request.reading, answer))])
+        answered = []
+        for request, answer in zip(requests, answers, strict=True):
+            try:
+                if isinstance(answer, Answer):
+                    request.caller.respond(request.reading.reply(answer))
+                    answered.append(request)
+                else:
+                    request.caller.respond(answer)
+            except Exception as error:  # noqa: BLE001 - neither must cost the others theirs
+                send(request.caller, error)
+        self.count(answered)
 
     def count(self, answered: Sequence[Request]) -> None:
         """Counts requests that were answered together just now."""
@@ -53,16 +62,6 @@ def send(caller: Caller, reply: bytes | Exception) -> bool:
             caller.respond(error)
         return False
     return isinstance(reply, bytes)
-
-
-def encoded(reading: Reading, answer: Answer | Exception) -> bytes | Exception:
-    """An answer as its asker's protocol writes it; an error as it is."""
-    if isinstance(answer, Exception):
-        return answer
-    try:
-        return reading.reply(answer)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is this request's answer
-        return error
 
 
 def stopped_waiting(caller: Caller) -> WeightcastError:
