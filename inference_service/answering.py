@@ -7,14 +7,13 @@ many wait takes everything in, now and then, before he goes on.
 
 import time
 from collections import deque
-from typing import Protocol as Interface
 
 from inference_service.callers import Caller
 from inference_service.classification import QUICK_MULTIPLY_ADDS, Classification
-from inference_service.limits import Limits
-from inference_service.long_work import LongWork, shutting_down
+from inference_service.limits import Limits, Load
+from inference_service.long_work import LongWork, Make, shutting_down
 from inference_service.pace import Pace
-from inference_service.questions import Contents, Protocol, Reading, Request
+from inference_service.questions import Protocol, Request
 from inference_service.recognition import Recognition
 from inference_service.replying import Replying, send, stopped_waiting
 from shared.errors import CapacityError, InvalidInputError, UnavailableError, WeightcastError
@@ -28,13 +27,6 @@ QUICKLY_READ_BYTES = 2**16  # a longer message that is not recognised is read by
 QUIET_SECONDS, PAUSE_SECONDS, FAREWELL_SECONDS = 0.1, 0.01, 0.5
 
 
-class Load(Interface):
-    """Where it is told how much is to do: `inference_service.metrics.statistics.Statistics`."""
-
-    def set_load(self, queued: int, in_flight: int, waiting_bytes: int) -> None:
-        """Requests that wait for their product; those and all others in work; the bytes of the others' messages."""
-
-
 class Answering:
     """Answers requests: one thread collects, anybody may `answer`. It `turns_away` who comes when there are enough."""
 
@@ -42,6 +34,7 @@ class Answering:
         self, classification: Classification, long_work: LongWork, replying: Replying, limits: Limits, load: Load
     ) -> None:
         self._classification = classification
+        self._request = classification.request
         self._long_work = long_work
         self._replying = replying
         self._limits = limits
@@ -82,17 +75,22 @@ class Answering:
                 self._check_room(size, caller)
             known = recognition.recognised(message)
             if known is None and size > QUICKLY_READ_BYTES:
-                self._long_work.hand_over(lambda: recognition.read(message), size, caller)
+                self._hand_over(lambda: self._request(*recognition.read(message), caller), size, caller)
                 return
             reading, contents = known or recognition.read(message)
             request = self._classification.quick_request(reading, contents, caller)
-            if request is None:
-                self._long_work.hand_over(lambda: (reading, contents), size, caller)
+            if request is None or request.rows * request.served.multiply_adds > QUICK_MULTIPLY_ADDS:
+                made = request  # by which version it is answered is decided once
+                self._hand_over(lambda: made or self._request(reading, contents, caller), size, caller)
                 return
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this request's answer
             send(caller, error)
             return
         self._collect(request)
+
+    def _hand_over(self, make: Make, size: int, caller: Caller) -> None:
+        self._long_work.hand_over(make, size, caller)
+        self._look_whether_full()
 
     def _collect(self, request: Request) -> None:
         collected = self._collected
@@ -113,6 +111,7 @@ class Answering:
         """Goes on with what was collected, if it is time."""
         self._last_arrival = now = time.perf_counter()
         self._pace.on_too_many()
+        self._look_whether_full()  # for long work may have ended
         if now > self._pace.until:
             self._on_time(now)
 
@@ -131,6 +130,7 @@ class Answering:
         """Answers a product's worth of what was collected, the oldest first."""
         if requests := self._next():
             self._replying.send(requests, self._classification.answers(requests))
+        self._look_whether_full()
         self._tell_load()
 
     def answer(self, protocol: Protocol, message: bytes, caller: Caller) -> bytes:
@@ -142,15 +142,15 @@ class Answering:
         caller.arrived = self._last_arrival = time.perf_counter()
         if self._closed:
             raise self._closed
-        self._check_size(len(message))
+        self._check_room(len(message), caller)
 
-        def read() -> tuple[Reading, Contents]:
+        def make() -> Request:
             reading = protocol.read(message)
-            return reading, reading.contents
+            return self._request(reading, reading.contents, caller)
 
         self._long_work.enter(len(message))
         try:
-            request, reply = self._long_work.answer(read, caller)
+            request, reply = self._long_work.answer(make, caller)
         finally:
             self._long_work.leave(len(message))
         self._replying.count([request])
@@ -192,9 +192,9 @@ class Answering:
         requests, now = self._taken_out(), time.time()
         waiting = [request for request in requests if request.caller.deadline > now and not request.caller.has_gone]
         if len(waiting) < len(requests):
-            for request in requests:
-                if request not in waiting:
-                    send(request.caller, stopped_waiting(request.caller))
+            still = set(map(id, waiting))
+            for caller in (request.caller for request in requests if id(request) not in still):
+                send(caller, stopped_waiting(caller))
         return waiting
 
     def _taken_out(self) -> list[Request]:
@@ -220,7 +220,6 @@ class Answering:
         self.turns_away = len(self._collected) + self._long_work.count >= self._most
 
     def _tell_load(self) -> None:
-        self._look_whether_full()
         queued, others = len(self._collected), self._long_work
         self._load.set_load(queued, queued + others.count, others.waiting_bytes)
 
@@ -230,8 +229,8 @@ class Answering:
         in_flight = len(self._collected) + self._long_work.count
         if in_flight >= self._most and not (caller.holds_back and in_flight < 2 * self._most):
             raise self.why_not()
-        waiting = sum(len(request.contents) for request in self._collected) + self._long_work.waiting_bytes
-        most = self._limits.max_waiting_bytes
+        waiting = sum(len(request.contents) for request in self._collected.copy()) + self._long_work.waiting_bytes
+        most = self._limits.max_waiting_bytes * (1 + caller.holds_back)
         if waiting and waiting + size > most:  # one alone is taken however large it is
             raise CapacityError(
                 f"requests of {waiting} bytes wait already, {most} may; send it again later", reason="SERVER_BUSY"

@@ -47,7 +47,7 @@ class Classification:
         self._comparisons = comparisons
 
     def quick_request(self, reading: Reading, contents: Contents, caller: Caller) -> Request | None:
-        """The request, if it can be answered at once; None if a version or an image has to be read, or it is long work.
+        """The request, if it needs nothing to be read; None if a version or an image must be.
 
         Raises:
             InvalidInputError: if the batch or top_k is not what the model takes.
@@ -55,13 +55,7 @@ class Classification:
         question = reading.question
         if question.form is None or (served := self._manager.loaded(question.model, question.selector)) is None:
             return None
-        if question.selector == LIVE and (rollout := self._manager.rollout(question.model)) is not None:
-            request = self._routed(reading, contents, served, caller, rollout)
-        else:
-            request = self._checked(reading, contents, served, caller)
-        if request.rows * request.served.multiply_adds > QUICK_MULTIPLY_ADDS:
-            return None
-        return request
+        return self._chosen(reading, contents, served, caller)
 
     def request(self, reading: Reading, contents: Contents, caller: Caller) -> Request:
         """The request, by a version that may have to be loaded first.
@@ -70,11 +64,8 @@ class Classification:
             InvalidInputError: if the batch or top_k is not what the model takes.
             NotFoundError, UnavailableError, SnapshotRejectedError: if no version can answer.
         """
-        question = reading.question
-        served = self._manager.serve(question.model, question.selector)
-        if question.selector == LIVE and (rollout := self._manager.rollout(question.model)) is not None:
-            return self._routed(reading, contents, served, caller, rollout)
-        return self._checked(reading, contents, served, caller)
+        served = self._manager.serve(reading.question.model, reading.question.selector)
+        return self._chosen(reading, contents, served, caller)
 
     def answers(self, requests: Sequence[Request]) -> list[Answer | Exception]:
         """What each request gets, in order: an answer, or what is wrong with it."""
@@ -143,19 +134,19 @@ class Classification:
                 self._comparisons.count(request.rollout, request.served, 1, request.rows, seconds)
                 self._comparisons.offer(request, chosen[start:end])
 
-    def _routed(
-        self, reading: Reading, contents: Contents, live: ServedVersion, caller: Caller, rollout: ActiveRollout
-    ) -> Request:
-        """The request, by the version that the rollout has for it."""
+    def _chosen(self, reading: Reading, contents: Contents, served: ServedVersion, caller: Caller) -> Request:
+        """The request, by `served`, or by a candidate that is tried in the place of the live version."""
         question = reading.question
+        request = self._checked(reading, contents, served, caller)
+        if question.selector != LIVE or (rollout := self._manager.rollout(question.model)) is None:
+            return request
         if not rollout.takes(question.model, caller.header(ROUTING_KEY)):
-            return self._checked(reading, contents, live, caller)._replace(rollout=rollout)
+            return request._replace(rollout=rollout)
         if not self._suits(rollout, question, len(contents)):
-            request = self._checked(reading, contents, live, caller)
             self._comparisons.drop(request, rollout)
             return request._replace(rollout=rollout)
-        served, other = (rollout.candidate, live) if rollout.answers else (live, rollout.candidate)
-        return self._checked(reading, contents, served, caller)._replace(rollout=rollout, other=other)
+        served, other = (rollout.candidate, served) if rollout.answers else (served, rollout.candidate)
+        return request._replace(served=served, rollout=rollout, other=other)
 
     def _suits(self, rollout: ActiveRollout, question: Question, size: int) -> bool:
         """Whether the candidate takes a batch, which the live version may take all the same."""

@@ -64,13 +64,14 @@ class Comparisons:
         if request.rollout is None or request.other is None:
             return
         with self._changed:
-            has_room = len(self._waiting) < MOST_WAITING and self._bytes < MOST_WAITING_BYTES
+            has_room = len(self._waiting) < MOST_WAITING and self._bytes + size_of(request) <= MOST_WAITING_BYTES
             if has_room:
                 self._waiting.append(Waiting(request, request.rollout, request.other, chosen))
-                self._bytes += len(request.contents)
+                self._bytes += size_of(request)
                 if self._thread is None:  # most services never have a rollout
-                    self._thread = threading.Thread(target=self._run, name="comparisons", daemon=True)
-                    self._thread.start()
+                    thread = threading.Thread(target=self._run, name="comparisons", daemon=True)
+                    thread.start()
+                    self._thread = thread
                 self._changed.notify()
         if not has_room:
             self.drop(request, request.rollout)
@@ -96,7 +97,7 @@ class Comparisons:
             first = together[0]
             while self._waiting and len(together) < MOST_TOGETHER and are_alike(first, self._waiting[0]):
                 together.append(self._waiting.popleft())
-            self._bytes -= sum(len(waiting.request.contents) for waiting in together)
+            self._bytes -= sum(size_of(waiting.request) for waiting in together)
         return together
 
     def _compare(self, together: Sequence[Waiting]) -> None:
@@ -117,6 +118,12 @@ class Comparisons:
                 log.debug(
                     "a request could not be compared", model=other.model, version=other.ref.version, why=str(error)
                 )
+
+
+def size_of(request: Request) -> int:
+    """The bytes of its numbers or of its image files."""
+    contents = request.contents
+    return sum(map(len, contents)) if isinstance(contents, tuple) else len(contents)
 
 
 def are_alike(first: Waiting, other: Waiting) -> bool:

@@ -36,6 +36,10 @@ class StreamedRequest(Caller):
         """Sends it after those before it."""
         self._stream.on_answer(self, reply)
 
+    def let_go(self) -> None:
+        """Keeps nothing of it: an error leads to the frames that it was raised in, and these to the message."""
+        self.message, self.reply = b"", None
+
 
 class _Headers(Tag):
     """A stream's headers have gone out."""
@@ -61,8 +65,7 @@ class StreamCall(Tag):
         self._pending: deque[StreamedRequest] = deque()
         self._pending_bytes = 0
         self._lock = threading.Lock()
-        self._is_sending = self._is_paused = self._is_closed = self._has_ended = False
-        self._sent = StreamedAnswer(self)
+        self._is_sending = self._is_paused = self._is_closed = self._is_gone = self._has_ended = False
         self._call.start_server_batch((HEADERS,), STARTED)
         self._call.start_server_batch((cygrpc.ReceiveCloseOnServerOperation(NO_FLAGS),), Closed(self._hung_up))
         self._receive()
@@ -76,6 +79,7 @@ class StreamCall(Tag):
                 self._advance()
                 return 0
             request = StreamedRequest(self, message)
+            request.has_gone = self._is_gone or self._has_ended
             self._pending.append(request)
             self._pending_bytes += len(message)
             is_far_ahead = len(self._pending) >= WINDOW_MESSAGES or self._pending_bytes >= WINDOW_BYTES
@@ -97,6 +101,8 @@ class StreamCall(Tag):
     def on_answer(self, request: StreamedRequest, reply: bytes | Exception) -> None:
         """A request was answered, perhaps before others that came before it."""
         with self._lock:
+            if self._has_ended:
+                return
             request.reply = reply
             self._advance()
 
@@ -114,14 +120,16 @@ class StreamCall(Tag):
             return
         self._pending.popleft()
         self._pending_bytes -= len(request.message)
+        message = request.message
+        request.let_go()
         if isinstance(reply, Exception):
             status = refused(request, reply, self.route.log)
-            reply = self.route.protocol.refusal(status.message, request.message)
+            reply = self.route.protocol.refusal(status.message, message)
             if reply is None:
                 self._end(ended_by(status))
                 return
         self._is_sending = True
-        self._call.start_server_batch((cygrpc.SendMessageOperation(reply, NO_FLAGS),), self._sent)
+        self._call.start_server_batch((cygrpc.SendMessageOperation(reply, NO_FLAGS),), StreamedAnswer(self))
         if self._is_paused:
             self._is_paused = False
             self._receive()
@@ -131,11 +139,15 @@ class StreamCall(Tag):
 
     def _end(self, status: Any) -> None:  # noqa: ANN401 - an operation
         self._has_ended = True
+        for request in self._pending:
+            request.has_gone = True  # for whom nothing need be computed
+            request.let_go()
         self._pending.clear()
         self._call.start_server_batch((status,), ENDED)
 
     def _hung_up(self) -> None:
         with self._lock:
+            self._is_gone = True
             for request in self._pending:
                 request.has_gone = True
 

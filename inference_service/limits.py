@@ -1,6 +1,7 @@
 """How much one server takes, in one place: what requests are checked against, and what clients are told."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 
 @dataclass(frozen=True)
@@ -18,3 +19,10 @@ class Limits:
     max_message_bytes: int
     max_in_flight: int
     max_waiting_bytes: int
+
+
+class Load(Protocol):
+    """Where it is told how much of that is taken: `inference_service.metrics.statistics.Statistics`."""
+
+    def set_load(self, queued: int, in_flight: int, waiting_bytes: int) -> None:
+        """Requests that wait for their product; those and all others in work; the bytes of the others' messages."""

@@ -10,13 +10,12 @@ from concurrent.futures import Executor
 
 from inference_service.callers import Caller
 from inference_service.classification import Classification
-from inference_service.questions import Contents, Reading, Request
+from inference_service.questions import Request
 from inference_service.replying import Replying, send, stopped_waiting
 from shared.errors import UnavailableError
 
 OVERHEAD_BYTES = 2**12  # what a waiting request takes beside its message
-# Gives what a request asks, and its numbers.
-Read = Callable[[], tuple[Reading, Contents]]
+Make = Callable[[], Request]
 
 
 class LongWork:
@@ -35,16 +34,19 @@ class LongWork:
         self.count = self.waiting_bytes = 0
         self.on_change: Callable[[], None] = lambda: None
 
-    def hand_over(self, read: Read, size: int, caller: Caller) -> None:
-        """Has a request answered whose message has `size` bytes; `read` gives what it asks.
+    def hand_over(self, make: Make, size: int, caller: Caller) -> None:
+        """Has a request answered whose message has `size` bytes; `make` gives it.
 
         Raises:
             UnavailableError: SHUTTING_DOWN, if the pool takes nothing any more.
         """
+        is_refused = False
 
         def work() -> None:
+            if is_refused:
+                return
             try:
-                request, reply = self.answer(read, caller)
+                request, reply = self.answer(make, caller)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is this request's answer
                 self.leave(size)
                 send(caller, error)
@@ -57,7 +59,10 @@ class LongWork:
         caller.watch()
         try:
             self._pool.submit(work)
-        except RuntimeError:
+        except (
+            RuntimeError
+        ):  # the pool was shut down, or has no thread and can start none; it may have the work all the same
+            is_refused = True
             self.leave(size)
             raise shutting_down() from None
 
@@ -69,7 +74,7 @@ class LongWork:
         """Counts it out."""
         self._change(-1, -size - OVERHEAD_BYTES)
 
-    def answer(self, read: Read, caller: Caller) -> tuple[Request, bytes]:
+    def answer(self, make: Make, caller: Caller) -> tuple[Request, bytes]:
         """A request and its answer, in the caller's own thread.
 
         Raises:
@@ -79,15 +84,14 @@ class LongWork:
             raise shutting_down()
         if not caller.waits():
             raise stopped_waiting(caller)
-        reading, contents = read()
-        request = self._classification.request(reading, contents, caller)
+        request = make()
         with self._cores:
             if not caller.waits():  # another one had the core
                 raise stopped_waiting(caller)
             (answer,) = self._classification.answers([request])
         if isinstance(answer, Exception):
             raise answer
-        return request, reading.reply(answer)
+        return request, request.reading.reply(answer)
 
     def give_up(self) -> None:
         """Refuses what was not begun, and what comes: the process has no more time."""

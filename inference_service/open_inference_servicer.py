@@ -14,6 +14,7 @@ from inference_service.open_inference import checked_name, selector_from
 from inference_service.open_inference_codec import config_of, metadata_of, statistics_of
 from inference_service.product import NAME, product_version
 from inference_service.versions.model_manager import ModelManager
+from inference_service.versions.model_state import ModelState
 from inference_service.versions.snapshot_loader import ServedVersion
 from shared.errors import WeightcastError, WrongStateError
 from shared.model_version import LIVE
@@ -94,7 +95,7 @@ class OpenInferenceServicer(GRPCInferenceServiceServicer):
         self, request: model_repository_pb2.RepositoryIndexRequest, context: grpc.ServicerContext
     ) -> model_repository_pb2.RepositoryIndexResponse:
         """Lists each model by the versions it can answer with, and what stands in the way of others."""
-        entries = [entry for model in self._manager.models() for entry in self._index(model)]
+        entries = [entry for model, state in self._manager.states() for entry in self._index(model, state)]
         return model_repository_pb2.RepositoryIndexResponse(
             models=[entry for entry in entries if entry.state == READY or not request.ready]
         )
@@ -114,12 +115,14 @@ class OpenInferenceServicer(GRPCInferenceServiceServicer):
     def _served(self, name: str, asked_version: str) -> ServedVersion:
         return self._manager.serve(checked_name(name, "name"), selector_from(asked_version, "version"))
 
-    def _index(self, model: str) -> Iterator[Index]:
+    def _index(self, model: str, state: ModelState) -> Iterator[Index]:
         """The entries of one model, the lowest version first."""
-        live, failure = self._joint.live(model), self._manager.state(model).failure
+        live = self._joint.live(model)
         ready = {held.ref.version for held in self._manager.pinned(model)} | ({live.version} if live else set())
+        if state.rollout:
+            ready.add(state.rollout.candidate.ref.version)
         entries = {number: Index(name=model, version=str(number), state=READY) for number in ready}
-        if failure:
+        for failure in filter(None, (state.rollout_failure, state.failure)):
             number = failure.ref.version
             reason = f"{failure.reason}: {failure.message}"
             entries[number] = Index(name=model, version=str(number), state=UNAVAILABLE, reason=reason)

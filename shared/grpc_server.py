@@ -8,71 +8,22 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from operator import methodcaller
 from pathlib import Path
-from typing import Any
 
 import grpc
 import structlog
 from google.protobuf.descriptor import FileDescriptor
 from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE
-from grpc_health.v1.health import HealthServicer
-from grpc_health.v1.health_pb2 import HealthCheckResponse
 from grpc_reflection.v1alpha import reflection
 
 from shared.grpc_errors import ErrorInterceptor
+from shared.health import Health
 from shared.process_supervisor import stop_request
 from shared.whole_files import write_whole
 
-# The health service that is SERVING as long as the process runs; readiness is "", the server as a whole.
-LIVENESS = "liveness"
-READINESS = ""
 NO_LIMIT = 2**31 - 1
 ENDING_SECONDS = 3.0  # for calls that were cancelled to come to an end
 log = structlog.get_logger()
-
-
-class WatchedHealth(HealthServicer):
-    """The standard servicer, whose watches can be ended: a server that stops would wait for them as for any call."""
-
-    def __init__(self) -> None:
-        super().__init__(experimental_non_blocking=True)
-        self._watches: set[Callable[[Any], None]] = set()
-
-    def Watch(  # type: ignore[override]  # noqa: N802 - the stubs have one for each way of serving; the standard's name
-        self,
-        request: Any,  # noqa: ANN401 - as it comes from grpc
-        context: Any,  # noqa: ANN401
-        send_response_callback: Any = None,  # noqa: ANN401
-    ) -> None:
-        """Tells of each change, until it is ended from either side."""
-        self._watches.add(send_response_callback)
-        context.add_callback(lambda: self._watches.discard(send_response_callback))
-        super().Watch(request, context, send_response_callback)
-
-    def end_watches(self) -> None:
-        """Ends all of them, after what was said last."""
-        for send in self._watches.copy():
-            send(None)
-
-
-class Health:
-    """What health checks answer. A check by name is NOT_SERVING until it is set."""
-
-    def __init__(self) -> None:
-        self.servicer = WatchedHealth()
-        self._states: dict[str, bool] = {}
-        self.set_serving(LIVENESS, serving=True)
-        self.set_serving(READINESS, serving=False)
-
-    def set_serving(self, name: str, *, serving: bool) -> None:
-        """Changes what a check by `name` answers; who watches it is told when it differs."""
-        if self._states.get(name) is not serving:
-            self._states[name] = serving
-            self.servicer.set(name, HealthCheckResponse.SERVING if serving else HealthCheckResponse.NOT_SERVING)
-
-    def shut_down(self) -> None:
-        """Answers NOT_SERVING to everything from now on."""
-        self.servicer.enter_graceful_shutdown()
 
 
 class Server:
@@ -114,7 +65,7 @@ class Server:
                 ("grpc.keepalive_timeout_ms", 10_000),
             ],
         )
-        health_pb2_grpc.add_HealthServicer_to_server(self.health.servicer, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
 
     def add(self, register: Callable[[grpc.Server], None], schema: FileDescriptor) -> None:
         """Adds a servicer: the function that registers it, and the schema whose services reflection lists."""
@@ -149,7 +100,7 @@ class Server:
         self.health.shut_down()
         drain()
         stopped = self._server.stop(grace_seconds)
-        self.health.servicer.end_watches()
+        self.health.end_watches()
         if not stopped.wait(grace_seconds):
             give_up()
             if not stopped.wait(ENDING_SECONDS):

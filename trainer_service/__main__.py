@@ -15,7 +15,8 @@ from functools import partial
 
 from shared import logs
 from shared.errors import NotFoundError
-from shared.grpc_server import READINESS, Server, wait_for_signal
+from shared.grpc_server import Server, wait_for_signal
+from shared.health import READINESS
 from shared.pb.weightcast.v1 import model_registry_service_pb2, trainer_service_pb2
 from shared.pb.weightcast.v1.model_registry_service_pb2_grpc import add_ModelRegistryServiceServicer_to_server
 from shared.pb.weightcast.v1.trainer_service_pb2_grpc import add_TrainerServiceServicer_to_server

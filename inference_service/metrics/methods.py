@@ -39,8 +39,6 @@ class CountedMethods(grpc.ServerInterceptor):
         for kind in ("unary_unary", "stream_unary", "unary_stream", "stream_stream"):
             if (behaviour := getattr(handler, kind)) is not None:
                 wrap = counted_stream if handler.response_streaming else counted
-                if getattr(behaviour, "experimental_non_blocking", False):  # grpcio's name, as health's Watch has it
-                    wrap = counted_afterwards
                 return getattr(grpc, f"{kind}_rpc_method_handler")(  # type: ignore[no-any-return]
                     wrap(behaviour, counts), handler.request_deserializer, handler.response_serializer
                 )
@@ -77,23 +75,6 @@ def counted_stream(behaviour: Callable[..., Any], counts: MethodCounts) -> Calla
             raise
         finally:
             counts.ended(code_of(context, otherwise), time.perf_counter() - begin)
-
-    return call
-
-
-def counted_afterwards(behaviour: Callable[..., Any], counts: MethodCounts) -> Callable[..., Any]:
-    """A method that returns while its call goes on, and sends by a function that it is given."""
-
-    @functools.wraps(behaviour)
-    def call(request: Any, context: grpc.ServicerContext, send: Callable[[Any], None]) -> Any:  # noqa: ANN401 - the same
-        begin = time.perf_counter()
-
-        def end() -> None:
-            counts.ended(code_of(context, code_of_lost(context)), time.perf_counter() - begin)
-
-        if not context.add_callback(end):
-            end()
-        return behaviour(request, context, send)
 
     return call
 

@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import HealthServicer
 
 from inference_service.metrics.counted import REQUESTS
 from inference_service.metrics.counters import Counters
@@ -16,6 +15,7 @@ from inference_service.metrics.statistics import Statistics
 from inference_service.metrics.totals import read
 from shared.errors import NotFoundError
 from shared.grpc_errors import ErrorInterceptor
+from shared.health import Health
 
 SERVICE, FAST = "weightcast.made.Service", "/weightcast.made.Service/Fast"
 KINDS = ("unary_unary", "stream_unary", "unary_stream", "stream_stream")
@@ -98,7 +98,8 @@ def channel_of() -> Iterator[Callable[[Counters], grpc.Channel]]:
         server = grpc.server(ThreadPoolExecutor(4), interceptors=interceptors)
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods()),))
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("other.Service", methods()),))
-        health = HealthServicer(experimental_non_blocking=True)
+        health = Health()
+        health.set_serving("", serving=True)
         health_pb2_grpc.add_HealthServicer_to_server(health, server)
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()

@@ -27,7 +27,8 @@ from inference_service.questions import Answer, Question, Reading, Request
 from inference_service.replying import Replying
 from inference_service.request_log import RequestLog
 from shared.errors import InvalidInputError
-from shared.grpc_server import LIVENESS, Server
+from shared.grpc_server import Server
+from shared.health import LIVENESS
 
 SECONDS = 20.0
 CANCELLED, RESOURCE_EXHAUSTED = 1, 8  # of gRPC's codes
@@ -346,6 +347,34 @@ def test_the_rest_is_answered_beside_it(running: Running) -> None:
     with pytest.raises(grpc.RpcError) as raised:
         running.channel.unary_unary("/weightcast.test/Sing")(b"", timeout=SECONDS)
     assert raised.value.code() == grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_watches_that_come_and_go_hold_nobody_up(running: Running) -> None:
+    """While states change, and requests and checks are answered; the server stops at once, whoever watches."""
+    health: Any = health_pb2_grpc.HealthStub(running.channel)
+    may_end = threading.Event()
+
+    def watch() -> None:
+        while not may_end.is_set():
+            stream = health.Watch(health_pb2.HealthCheckRequest(service="changes"), timeout=SECONDS)
+            next(stream)
+            stream.cancel()
+
+    watching = [threading.Thread(target=watch) for _ in range(4)]
+    for thread in watching:
+        thread.start()
+    for number in range(200):
+        running.server.health.set_serving("changes", serving=bool(number % 2))
+        assert running.say(b"a") == b"re: a"
+        health.Check(health_pb2.HealthCheckRequest(service="changes"), timeout=SECONDS)
+    may_end.set()
+    for thread in watching:
+        thread.join()
+    last = health.Watch(health_pb2.HealthCheckRequest(service="changes"), timeout=SECONDS)
+    assert next(last).status == health_pb2.HealthCheckResponse.SERVING
+    running.echo.may_go_on.set()
+    running.server.stop(SECONDS)
+    assert [answer.status for answer in last] == [health_pb2.HealthCheckResponse.NOT_SERVING]
 
 
 def test_a_stream_is_answered_in_its_order(running: Running) -> None:

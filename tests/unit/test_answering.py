@@ -12,6 +12,7 @@ import pytest
 from inference_service import answering, pace
 from inference_service.answering import MOST_REQUESTS, QUICKLY_READ_BYTES, WATCHED_FROM, Answering
 from inference_service.callers import Caller
+from inference_service.classification import QUICK_MULTIPLY_ADDS
 from inference_service.limits import Limits
 from inference_service.long_work import OVERHEAD_BYTES, LongWork
 from inference_service.pace import LOOKS
@@ -249,6 +250,24 @@ def test_long_work_keeps_nobody_waiting(bench: Bench) -> None:
     bench.echo.may_go_on.set()
     bench.wait_for("long")
     assert bench.replies["long"] == b"long"
+
+
+def test_many_multiplications_are_long_work(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One more than is quick is done elsewhere, by the request that was made first: nothing is decided twice."""
+    made = []
+    make = bench.echo.request
+
+    def noted(reading: Reading, contents: tuple[bytes, ...], caller: Caller) -> Request:
+        made.append(str(reading.question.selector))
+        return make(reading, contents, caller)
+
+    monkeypatch.setattr(bench.echo, "request", noted)
+    monkeypatch.setattr(SERVED, "multiply_adds", QUICK_MULTIPLY_ADDS + 1)
+    bench.say("a")
+    bench.wait_for("a")
+    assert not bench.answering.has_collected
+    assert made == ["a"]
+    until_idle(bench)
 
 
 def test_what_waits_is_bounded_by_its_bytes(bench: Bench) -> None:

@@ -25,6 +25,7 @@ PICKLERS = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "sh
 ADAPTERS = {
     "shared.grpc_errors": "maps domain errors to gRPC statuses",
     "shared.grpc_server": "starts and stops a gRPC server",
+    "shared.health": "what health checks answer",
     "shared.health_probe": "asks a server's gRPC health",
     "shared.manifest_codec": "domain values to messages and back",
     "shared.network_codec": "architectures and preprocessings to messages and back",
