@@ -429,7 +429,7 @@ def test_the_registry_does_what_the_plain_model_does(own_connection: StoreConnec
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=200 if SOAK else 25,
+            max_examples=200 if SOAK else 12,
             stateful_step_count=40,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow],
