@@ -115,7 +115,15 @@ def test_up_that_cannot_start_says_why_and_leaves_no_process(failed_start: Faile
     assert "inference_service ended while starting" in told
     assert failed_start.address in told
     assert len(failed_start.processes) >= 3  # Redis, trainer, inference
-    assert [process.pid for process in failed_start.processes if process.is_running()] == []
+    assert [process.pid for process in failed_start.processes if is_alive(process)] == []
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Whether a process runs, and does not only wait for somebody to ask how it ended."""
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_up_that_cannot_start_leaves_no_files(failed_start: FailedStart) -> None:
