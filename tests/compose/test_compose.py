@@ -355,7 +355,7 @@ def test_services_stop_in_order_when_asked(deployment: Deployment) -> None:
 def test_inference_starts_without_redis(deployment: Deployment) -> None:
     """With what its volume has kept: it answers by version 2, and says that nobody has confirmed it since."""
     deployment.run("stop", "redis")
-    deployment.run("start", "inference")
+    deployment.run("up", "--detach", "--no-deps", "inference")  # `start` would start Redis again
     address = deployment.address("inference", 50052)
     wait_until("inference is ready", lambda: why_not_serving(address, "", 2.0) is None)
     with InferenceClient(address, retry=False) as client:
