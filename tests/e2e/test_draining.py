@@ -60,7 +60,7 @@ def answered_lines(stack: LocalStack) -> int:
     return sum(json.loads(line).get("event") == "answered" for line in lines if line.startswith("{"))
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [1, 2] if SOAK else [1])
 @pytest.mark.timeout(600)
 def test_told_to_stop_under_load_it_answers_all_that_it_took(
     own_stack: Callable[..., LocalStack], train: Train, until: Until, processes: int

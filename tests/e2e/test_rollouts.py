@@ -24,7 +24,7 @@ from shared.store.connection import StoreConnection
 from shared.store.keys import ModelKeys
 
 SOAK = bool(os.environ.get("WEIGHTCAST_SOAK"))
-REQUESTS, KEYS = (100_000, 20_000) if SOAK else (4_000, 800)
+REQUESTS, KEYS = (100_000, 20_000) if SOAK else (2_000, 400)
 THREADS = 8
 MODEL, LIVE_VERSION, CANDIDATE = "digits", 1, 2
 PERCENT = 10.0
