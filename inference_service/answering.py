@@ -225,7 +225,9 @@ class Answering:
 
     def _check_room(self, size: int, caller: Caller) -> None:
         """Whether a message of so many bytes may come in; who holds back by himself may where others may not."""
-        self._check_size(size)
+        most = self._limits.max_message_bytes
+        if size > most:
+            raise InvalidInputError.of("request", f"got {size} bytes, expected at most {most}; split the batch")
         in_flight = len(self._collected) + self._long_work.count
         if in_flight >= self._most and not (caller.holds_back and in_flight < 2 * self._most):
             raise self.why_not()
@@ -235,11 +237,6 @@ class Answering:
             raise CapacityError(
                 f"requests of {waiting} bytes wait already, {most} may; send it again later", reason="SERVER_BUSY"
             )
-
-    def _check_size(self, size: int) -> None:
-        most = self._limits.max_message_bytes
-        if size > most:
-            raise InvalidInputError.of("request", f"got {size} bytes, expected at most {most}; split the batch")
 
     def _wait_for_quiet(self, seconds: float) -> None:
         end = time.perf_counter() + seconds

@@ -74,7 +74,7 @@ class Farewell:
         status = status_of_any(error, method)
         self.error = error
         self.code = status.code
-        self._said = (((STATUS_DETAILS, status.SerializeToString()),), status.code, status.message.encode())
+        self._said = words_of(status)
 
     def operation(self) -> Any:  # noqa: ANN401 - an operation, which is one call's
         """Ends a call."""
@@ -197,5 +197,9 @@ def begin_unary(event: Event, route: Route) -> int:
 
 def ended_by(status: Status) -> Any:  # noqa: ANN401 - an operation
     """What ends a call with an error."""
-    details = ((STATUS_DETAILS, status.SerializeToString()),)
-    return cygrpc.SendStatusFromServerOperation(details, status.code, status.message, NO_FLAGS)
+    return cygrpc.SendStatusFromServerOperation(*words_of(status), NO_FLAGS)
+
+
+def words_of(status: Status) -> tuple[tuple[tuple[str, bytes], ...], int, str]:
+    """What such an operation is made of: metadata, code, message."""
+    return ((STATUS_DETAILS, status.SerializeToString()),), status.code, status.message

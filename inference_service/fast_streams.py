@@ -74,17 +74,17 @@ class StreamCall(Tag):
         """Has it answered, or learns that there are no more."""
         message = event.batch_operations[0].message()
         with self._lock:
-            if message is None:
+            if message is None or self._has_ended:
                 self._is_closed = True
                 self._advance()
                 return 0
             request = StreamedRequest(self, message)
-            request.has_gone = self._is_gone or self._has_ended
+            request.has_gone = self._is_gone
             self._pending.append(request)
             self._pending_bytes += len(message)
             is_far_ahead = len(self._pending) >= WINDOW_MESSAGES or self._pending_bytes >= WINDOW_BYTES
             self._is_paused = is_far_ahead or self.route.answering.turns_away
-            if not self._is_paused and not self._has_ended:
+            if not self._is_paused:
                 self._receive()
         self.route.answering.take(self.route.recognition, message, request)
         return 0
@@ -115,12 +115,11 @@ class StreamCall(Tag):
                 self._end(OK)
             return
         request = self._pending[0]
-        reply = request.reply
+        message, reply = request.message, request.reply
         if reply is None:
             return
         self._pending.popleft()
-        self._pending_bytes -= len(request.message)
-        message = request.message
+        self._pending_bytes -= len(message)
         request.let_go()
         if isinstance(reply, Exception):
             status = refused(request, reply, self.route.log)

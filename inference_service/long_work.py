@@ -59,9 +59,7 @@ class LongWork:
         caller.watch()
         try:
             self._pool.submit(work)
-        except (
-            RuntimeError
-        ):  # the pool was shut down, or has no thread and can start none; it may have the work all the same
+        except RuntimeError:  # it was shut down, or can start no thread, and may have the work all the same
             is_refused = True
             self.leave(size)
             raise shutting_down() from None

@@ -35,19 +35,6 @@ class Record(Protocol):
         """Notes whether the store answers."""
 
 
-class Uncounted:
-    """A record that keeps nothing, where nobody asks."""
-
-    def swapped(self, model: str, version: int, publish_time: datetime, *, seconds: float | None) -> None:
-        """Takes note of nothing."""
-
-    def load_failed(self, model: str, reason: str) -> None:
-        """Takes note of nothing."""
-
-    def store_contact(self, reachable: bool) -> None:  # noqa: FBT001 - as above
-        """Takes note of nothing."""
-
-
 class Loaded(NamedTuple):
     """A version that can answer, and the bytes that it came from; None where it was held already."""
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from inference_service.versions.held_versions import HeldVersions
 from inference_service.versions.kept_snapshots import KeptSnapshots
-from inference_service.versions.loading import Loading, Record, Uncounted
+from inference_service.versions.loading import Loading, Record
 from inference_service.versions.model_state import LoadFailure, ModelState, ModelStates, StoreContact
 from inference_service.versions.reconciliation import Reconciliation
 from inference_service.versions.rollouts import ActiveRollout
@@ -27,7 +27,6 @@ from shared.errors import (
 from shared.model_version import LIVE, VersionRef
 
 LOAD_WAIT_SECONDS = 1.0
-UNCOUNTED = Uncounted()
 
 
 class ModelManager:
@@ -46,7 +45,7 @@ class ModelManager:
         source: VersionSource,
         pinned_bytes: int,
         announce: Callable[[str, ModelState], None],
-        record: Record = UNCOUNTED,
+        record: Record,
         disk: SnapshotDisk | None = None,
     ) -> None:
         self._states = ModelStates()

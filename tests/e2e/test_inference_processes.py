@@ -6,12 +6,10 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
 import grpc
-import numpy as np
 import psutil  # type: ignore[import-untyped]
 import pytest
 from grpc_health.v1 import health_pb2_grpc
@@ -20,38 +18,18 @@ from client.errors import RpcError, rpc_errors
 from client.inference_client import InferenceClient, tensor_of
 from client.local_stack import LocalStack, is_serving
 from inference_service.ports import KeptPort
-from shared import snapshot_codec
-from shared.model_version import Manifest, Provenance, SelfTest, StoredSnapshot
-from shared.network import Architecture, Network
 from shared.pb.weightcast.v1 import inference_service_pb2 as pb
 from shared.pb.weightcast.v1.inference_service_pb2_grpc import InferenceServiceStub
-from shared.preprocessing import Preprocessing
 from shared.store.connection import StoreConnection
 from shared.store.model_store import ModelStore
 from shared.store.registry import ModelRegistry
-from shared.training_spec import TrainingSpec
+from tests.e2e.zeros import ROWS, snapshot_of_zeros
 
 Until = Callable[..., None]
 MODEL = "shared"
 PROCESSES = 2
 VERSIONS = 30
 MOST_CONNECTIONS = 64  # after which both processes have some, but for once in 2^63
-ROWS = np.zeros((3, 4), np.uint8)
-
-
-def snapshot(number: int) -> StoredSnapshot:
-    """A network of zeros, like no other by its provenance."""
-    architecture = Architecture.dense(4, (), 2)
-    manifest = Manifest(
-        model=MODEL,
-        architecture=architecture,
-        preprocessing=Preprocessing(input_shape=(4,), uint8_scale=1.0),
-        class_labels=("no", "yes"),
-        epochs=(),
-        provenance=Provenance(TrainingSpec(MODEL, "made", number), f"job-{number}", "0" * 64, datetime.now(UTC), {}),
-        self_test=SelfTest(ROWS, np.full((3, 2), 0.5, np.float32)),
-    )
-    return snapshot_codec.encode(manifest, Network(architecture, np.zeros(architecture.parameter_count, np.float32)))
 
 
 class Connection:
@@ -109,7 +87,7 @@ class Service:
     def publish(self) -> int:
         """Publishes a version and returns its number."""
         number = max(self.store.aliases(MODEL).values(), default=0) + 1
-        assert self.store.publish(MODEL, snapshot(number), f"job-{number}").ref.version == number
+        assert self.store.publish(MODEL, snapshot_of_zeros(MODEL, number), f"job-{number}").ref.version == number
         return number
 
     def connect(self) -> tuple[int, Connection]:

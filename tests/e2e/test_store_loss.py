@@ -20,21 +20,16 @@ from client.local_stack import LocalStack
 from client.traffic import Traffic
 from client.trainer_client import TrainerClient
 from inference_service.versions.snapshot_disk import SnapshotDisk
-from shared import snapshot_codec
-from shared.model_version import Manifest, Provenance, SelfTest, StoredSnapshot
-from shared.network import Architecture, Network
 from shared.pb.weightcast.v1 import inference_service_pb2 as pb
 from shared.pb.weightcast.v1 import training_pb2
-from shared.preprocessing import Preprocessing
 from shared.store.connection import StoreConnection
 from shared.store.keys import ModelKeys
 from shared.store.model_store import ModelStore
-from shared.training_spec import TrainingSpec
+from tests.e2e.zeros import ROWS, snapshot_of_zeros
 from trainer_service.worker import HEARTBEAT_SECONDS
 
 SOAK = bool(os.environ.get("WEIGHTCAST_SOAK"))  # read now: no test sees the developer's own settings
 MODEL = "kept"
-ROWS = np.zeros((3, 4), np.uint8)
 Train = Callable[..., training_pb2.TrainingJob]
 Until = Callable[..., None]
 
@@ -146,21 +141,6 @@ def test_services_started_before_redis_become_ready_with_it(idle_stack: LocalSta
         idle_stack.inference.wait_until("")
 
 
-def snapshot(number: int) -> StoredSnapshot:
-    """A network of zeros, like no other by its provenance."""
-    architecture = Architecture.dense(4, (), 2)
-    manifest = Manifest(
-        model=MODEL,
-        architecture=architecture,
-        preprocessing=Preprocessing(input_shape=(4,), uint8_scale=1.0),
-        class_labels=("no", "yes"),
-        epochs=(),
-        provenance=Provenance(TrainingSpec(MODEL, "made", number), f"job-{number}", "0" * 64, datetime.now(UTC), {}),
-        self_test=SelfTest(ROWS, np.full((3, 2), 0.5, np.float32)),
-    )
-    return snapshot_codec.encode(manifest, Network(architecture, np.zeros(architecture.parameter_count, np.float32)))
-
-
 class Keeping:
     """An inference service that keeps its snapshots in a folder, with a store that versions are published to."""
 
@@ -172,7 +152,10 @@ class Keeping:
         """Publishes versions."""
         with closing(StoreConnection(self.stack.redis.url)) as connection:
             for number in numbers:
-                assert ModelStore(connection).publish(MODEL, snapshot(number), f"job-{number}").ref.version == number
+                assert (
+                    ModelStore(connection).publish(MODEL, snapshot_of_zeros(MODEL, number), f"job-{number}").ref.version
+                    == number
+                )
 
     def wait_until_kept(self, version: int, until: Until) -> None:
         """Returns when the version answers and lies on the disk."""

@@ -3,6 +3,7 @@
 `wait …` is long work, which goes on when the test says so; `wrong` is refused; anything else comes back as it is.
 """
 
+import gc
 import os
 import threading
 import time
@@ -19,6 +20,7 @@ from grpc_status import rpc_status
 
 from inference_service.answering import Answering
 from inference_service.callers import Caller
+from inference_service.fast_streams import StreamCall, StreamedRequest
 from inference_service.limits import Limits
 from inference_service.long_work import LongWork
 from inference_service.polling_loop import PollingLoop, begin, why_not
@@ -402,6 +404,23 @@ def test_a_stream_that_goes_on_says_which_word_was_wrong(running: Running) -> No
     assert answers[:2] == [b"re: a", b"no: wrong: word: got wrong, expected another"]
     assert answers[2].startswith(b"no: broken: something unforeseen went wrong")
     assert answers[3] == b"re: b"
+
+
+def test_a_stream_keeps_nothing_of_what_was_refused() -> None:
+    """Nor is anything left of the stream itself, though nobody looks for cycles: messages may be large, and many."""
+    running = Running("auto")
+    gc.collect()
+    gc.disable()
+    try:
+        assert len(list(running.talk_on(iter([b"wrong", b"a"] * 10)))) == 20
+        with pytest.raises(grpc.RpcError):
+            list(running.talk(iter([b"a", b"wrong", b"b"])))
+        kinds = (StreamCall, StreamedRequest)
+        until(lambda: not [kept for kept in gc.get_objects() if isinstance(kept, kinds)])
+    finally:
+        gc.enable()
+    running.channel.close()
+    running.server.stop(SECONDS)
 
 
 def test_a_stream_without_a_word_ends(running: Running) -> None:

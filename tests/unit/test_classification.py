@@ -36,7 +36,7 @@ def repr_bytes(answer: Answer) -> bytes:
 @pytest.fixture(scope="module")
 def classification(make_snapshot: Callable[..., StoredSnapshot]) -> Classification:
     """Answers by one version of one model, batches of up to ten rows."""
-    manager = ModelManager(shelf_of(make_snapshot()), 0, lambda _model, _live: None)
+    manager = ModelManager(shelf_of(make_snapshot()), 0, lambda _model, _live: None, Statistics())
     manager.reconcile(["tiny"])
     return classification_by(manager, 10)
 
@@ -154,7 +154,7 @@ def test_too_few_or_too_many_images_are_refused(classification: Classification, 
 
 def test_only_what_takes_a_moment_is_quick(make_snapshot: Callable[..., StoredSnapshot]) -> None:
     """No image, no version that has to be loaded or is unknown."""
-    manager = ModelManager(shelf_of(make_snapshot()), 0, lambda _model, _live: None)
+    manager = ModelManager(shelf_of(make_snapshot()), 0, lambda _model, _live: None, Statistics())
     classification = classification_by(manager, 10)
     assert classification.quick_request(reading(), ROWS, SOMEBODY) is None  # nothing is loaded
     manager.reconcile(["tiny"])

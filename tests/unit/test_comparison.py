@@ -38,7 +38,7 @@ class Tried:
         self.shelf.rollouts["tiny"] = rollout
         self.statistics = Statistics()
         self.comparisons = Comparisons(self.statistics)
-        self.manager = ModelManager(self.shelf, 0, lambda _model, _state: None)
+        self.manager = ModelManager(self.shelf, 0, lambda _model, _state: None, self.statistics)
         self.manager.reconcile(["tiny"])
         self.classification = Classification(self.manager, 10, self.statistics, self.comparisons)
         self.label = (CANDIDATE, rollout.mode.value)

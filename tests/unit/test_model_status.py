@@ -81,7 +81,9 @@ def test_a_lost_store_is_told_with_its_time(service: Service) -> None:
 def test_what_was_restored_is_told(service: Service) -> None:
     """With when it was last compared; that comparison was another process's."""
     service.disk.keep(service.shelf.version("tiny", LIVE))
-    service.manager = ModelManager(service.shelf, 2**20, service._servicer._joint.announce, disk=service.disk)
+    service.manager = ModelManager(
+        service.shelf, 2**20, service._servicer._joint.announce, service.statistics, service.disk
+    )
     service._servicer._manager = service.manager
     service.shelf.away = True
     with pytest.raises(StoreUnavailableError):
