@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from client.embedded_redis import EmbeddedRedis
+from inference_service.metrics.statistics import Statistics
 from inference_service.versions.model_manager import ModelManager
 from inference_service.versions.snapshot_disk import SnapshotDisk
 from inference_service.versions.snapshot_loader import load_version
@@ -84,7 +85,8 @@ def serve(connect: Callable[[], StoreConnection]) -> Iterator[Callable[..., Serv
             store,
             pinned_bytes,
             lambda model, state: announced.append((model, state.live is not None)),
-            disk=SnapshotDisk(folder) if folder else None,
+            Statistics(),
+            SnapshotDisk(folder) if folder else None,
         )
         source: Events = ModelEvents(connection) if events else NoEvents()
         serving = Serving(manager, Watcher(store.model_names, source, manager, seconds), announced)
