@@ -23,6 +23,7 @@ from shared.pb.weightcast.v1.inference_service_pb2_grpc import InferenceServiceS
 from shared.store.connection import StoreConnection
 from shared.store.model_store import ModelStore
 from shared.store.registry import ModelRegistry
+from tests.e2e.inference_pids import inference_pids, listening_pids
 from tests.e2e.zeros import ROWS, snapshot_of_zeros
 
 Until = Callable[..., None]
@@ -82,7 +83,7 @@ class Service:
 
     def pids(self) -> set[int]:
         """The processes that answer."""
-        return {child.pid for child in self.supervisor().children()}
+        return inference_pids(self.stack)
 
     def publish(self) -> int:
         """Publishes a version and returns its number."""
@@ -231,7 +232,7 @@ def test_a_process_that_is_killed_is_started_again(service: Service, until: Unti
         until(lambda: len(service.pids() - before) == 1, "another process")
         until(lambda: connections[next(iter(before - {killed}))].is_serving(""), "readiness")
         (started,) = service.pids() - before
-        until(lambda: len(listening(service)) == PROCESSES, "that it listens")
+        until(lambda: len(listening_pids(service.stack)) == PROCESSES, "that it listens")
         failed, answered = len(callers.failures), len(callers.versions)
         until(lambda: len(callers.versions) > answered + 50, "50 more requests")
         assert len(callers.failures) == failed
@@ -262,10 +263,10 @@ def test_a_process_that_starts_while_the_store_is_away_is_not_reached(service: S
             until(lambda: len(callers.versions) + len(callers.failures) >= 50, "50 requests")
         assert callers.failures == []
         assert set(callers.versions) == {version}
-        assert started not in listening(service)
+        assert started not in listening_pids(service.stack)
     finally:
         service.stack.redis.start()
-    until(lambda: started in listening(service), "that it listens")
+    until(lambda: started in listening_pids(service.stack), "that it listens")
     assert service.one_to_each()[started].answering_version() == version
 
 
@@ -273,15 +274,6 @@ def log_of(service: Service) -> str:
     """What the processes have written."""
     assert service.stack.inference.log_path is not None
     return service.stack.inference.log_path.read_text()
-
-
-def listening(service: Service) -> set[int]:
-    """The processes that listen."""
-    return {
-        pid
-        for pid in service.pids()
-        if any(each.status == psutil.CONN_LISTEN for each in psutil.Process(pid).net_connections("tcp"))
-    }
 
 
 def test_a_second_service_finds_the_port_taken(service: Service) -> None:

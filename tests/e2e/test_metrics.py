@@ -32,6 +32,7 @@ from shared.preprocessing import Preprocessing
 from shared.store.connection import StoreConnection
 from shared.store.model_store import ModelStore
 from shared.training_spec import TrainingSpec
+from tests.e2e.inference_pids import inference_pids
 
 Until = Callable[..., None]
 MODEL = "counted"
@@ -72,8 +73,7 @@ class Service:
 
     def pids(self) -> set[int]:
         """The processes that answer."""
-        assert self.stack.inference.process is not None
-        return {child.pid for child in psutil.Process(self.stack.inference.process.pid).children()}
+        return inference_pids(self.stack)
 
     def ask(self, times: int) -> None:
         """Asks for each kind of answer, each time by a connection of its own, and takes note of what came."""

@@ -5,7 +5,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from shared.pb.weightcast.v1 import training_pb2
 from shared.store.connection import StoreConnection
 from shared.store.keys import ModelKeys
 from shared.store.model_store import ModelStore
+from tests.e2e.inference_pids import listening_pids
 from tests.e2e.zeros import ROWS, snapshot_of_zeros
 from trainer_service.worker import HEARTBEAT_SECONDS
 
@@ -258,17 +259,6 @@ def test_soak_of_a_minute_without_the_store(keep: Callable[[int], Keeping], proc
     start_without_store(keep(processes), 60.0, until)
 
 
-def listening(service: Keeping) -> set[int]:
-    """The processes that can be reached."""
-    assert service.stack.inference.process is not None
-    found = set()
-    for child in psutil.Process(service.stack.inference.process.pid).children():
-        with suppress(psutil.NoSuchProcess):  # it was killed just now
-            if any(each.status == psutil.CONN_LISTEN for each in child.net_connections("tcp")):
-                found.add(child.pid)
-    return found
-
-
 def test_a_process_of_several_starts_again_while_the_live_snapshot_is_corrupt(
     keep: Callable[[int], Keeping], until: Until
 ) -> None:
@@ -276,14 +266,14 @@ def test_a_process_of_several_starts_again_while_the_live_snapshot_is_corrupt(
     service = keep(2)
     service.publish(1)
     service.wait_until_kept(1, until)
-    before = listening(service)
+    before = listening_pids(service.stack)
     assert len(before) == 2
     with closing(StoreConnection(service.stack.redis.url)) as connection:
         weights = ModelKeys(MODEL).weights
         whole = connection.command("HGET", weights, 1)
         connection.command("HSET", weights, 1, whole[:-1])
         psutil.Process(min(before)).kill()
-        until(lambda: len(listening(service) - before) == 1 and len(listening(service)) == 2, "another process")
+        until(lambda: len(listening_pids(service.stack) - before) == 1, "another process")
         with no_failures(service, until):
             status = service.status()
             assert (status.live.version, status.restored, status.store_reachable) == (1, True, True)
