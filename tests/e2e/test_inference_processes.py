@@ -24,6 +24,7 @@ from shared.store.connection import StoreConnection
 from shared.store.model_store import ModelStore
 from shared.store.registry import ModelRegistry
 from tests.e2e.inference_pids import inference_pids, listening_pids
+from tests.e2e.suspension import suspend
 from tests.e2e.zeros import ROWS, snapshot_of_zeros
 
 Until = Callable[..., None]
@@ -173,7 +174,7 @@ def test_a_version_is_live_only_when_the_last_process_serves_it(service: Service
     (lagging, behind), (_, ahead) = service.one_to_each().items()
     process = psutil.Process(lagging)
     before = ahead.live().version
-    process.suspend()
+    suspend(process)
     try:
         number = service.publish()
         until(lambda: ahead.answering_version() == number, "the new version")
@@ -182,7 +183,7 @@ def test_a_version_is_live_only_when_the_last_process_serves_it(service: Service
         process.resume()
     until(lambda: ahead.live().version == number, "that it is live")
     assert behind.answering_version() == behind.live().version == number
-    process.suspend()
+    suspend(process)
     try:
         service.registry.promote(MODEL, before)
         until(lambda: ahead.answering_version() == before, "the old version again")

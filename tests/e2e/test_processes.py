@@ -27,6 +27,7 @@ from shared.preprocessing import Preprocessing
 from shared.store.connection import StoreConnection
 from shared.store.model_store import ModelStore
 from shared.training_spec import TrainingSpec
+from tests.e2e.suspension import suspend
 from trainer_service.jobs.job import JobState
 from trainer_service.jobs.job_store import JobStore
 
@@ -122,7 +123,7 @@ def test_a_worker_killed_together_with_its_job_is_missed(stack: LocalStack, spec
         job_id = start_long_job(trainer, spec_of, until)
         worker = worker_of(stack)
         for process in (worker, *worker.children()):
-            process.send_signal(signal.SIGSTOP)
+            suspend(process)
         for process in (*worker.children(), worker):
             process.send_signal(signal.SIGKILL)
         job = continued(trainer, job_id, until)
