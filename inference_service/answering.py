@@ -129,7 +129,9 @@ class Answering:
     def flush(self) -> None:
         """Answers a product's worth of what was collected, the oldest first."""
         if requests := self._next():
-            self._replying.send(requests, self._classification.answers(requests))
+            answers, products = self._classification.answers(requests)
+            self._replying.send(requests, answers)
+            self._classification.count(products)
         self._look_whether_full()
         self._tell_load()
 

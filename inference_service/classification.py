@@ -6,6 +6,7 @@ no others. What is wrong with one request is that request's: the others are answ
 
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 from typing import Protocol as Interface
 
 from inference_service.callers import ROUTING_KEY, Caller
@@ -35,6 +36,15 @@ class Record(Interface):
 
     def record_failure(self, model: str, version: int, seconds: float) -> None:
         """Counts one request that was not answered, after so long."""
+
+
+class Product(NamedTuple):
+    """What was computed at one time: for which requests, the class of each row, when it began, how long it took."""
+
+    requests: Sequence[Request]
+    chosen: Classes
+    started: float
+    seconds: float
 
 
 class Classification:
@@ -67,36 +77,54 @@ class Classification:
         served = self._manager.serve(reading.question.model, reading.question.selector)
         return self._chosen(reading, contents, served, caller)
 
-    def answers(self, requests: Sequence[Request]) -> list[Answer | Exception]:
-        """What each request gets, in order: an answer, or what is wrong with it."""
+    def answers(self, requests: Sequence[Request]) -> tuple[list[Answer | Exception], list[Product]]:
+        """What each request gets, in order: an answer, or what is wrong with it; and what is left to `count`."""
+        products: list[Product] = []
         first = requests[0]
-        if all(request.reading is first.reading and request.served is first.served for request in requests[1:]):
-            return self._answers_of_group(requests)  # as most often: many that differ in their numbers only
+        if all(request.reading is first.reading and request.served is first.served for request in requests):
+            return self._answers_of_group(requests, products), products  # most often: they differ in their numbers only
         groups: dict[tuple[int, str], list[int]] = {}
         for place, request in enumerate(requests):
             form = request.reading.question.form
             groups.setdefault((id(request.served), form.data_type if form else f"images {place}"), []).append(place)
         answers: list[Answer | Exception] = [AssertionError("every request is in a group")] * len(requests)
         for places in groups.values():
-            for place, answer in zip(places, self._answers_of_group([requests[p] for p in places]), strict=True):
+            group = [requests[place] for place in places]
+            for place, answer in zip(places, self._answers_of_group(group, products), strict=True):
                 answers[place] = answer
-        return answers
+        return answers, products
 
-    def _answers_of_group(self, group: Sequence[Request]) -> list[Answer | Exception]:
+    def count(self, products: Sequence[Product]) -> None:
+        """Counts what was computed, and has it compared where a rollout wants that: nobody's answer waits for this."""
+        for group, chosen, started, seconds in products:
+            served = group[0].served
+            self._record.record(
+                served.model,
+                served.ref.version,
+                len(group),
+                len(chosen),
+                seconds_compute=seconds,
+                seconds_queue=sum([started - request.caller.arrived for request in group]),
+            )
+            if self._manager.rollout(served.model) is not None:
+                self._compare(group, chosen, seconds)
+
+    def _answers_of_group(self, group: Sequence[Request], products: list[Product]) -> list[Answer | Exception]:
         """The answers of requests that one version answers and that have one type of numbers."""
         try:
-            return self._computed(group)
+            return self._computed(group, products)
         except Exception as error:  # noqa: BLE001 - it is whose request it was that shall learn of it
             if len(group) > 1:
-                return [answer for request in group for answer in self._answers_of_group([request])]
+                return [answer for request in group for answer in self._answers_of_group([request], products)]
             (request,) = group
             if request.rollout and request.other and request.rollout.answers:  # the candidate's failures are nobody's
                 self._comparisons.drop(request, request.rollout)
-                return self._answers_of_group([request._replace(served=request.other, rollout=None, other=None)])
+                by_other = request._replace(served=request.other, rollout=None, other=None)
+                return self._answers_of_group([by_other], products)
             self._record_failure(request.served, request.caller)
             return [error]
 
-    def _computed(self, group: Sequence[Request]) -> list[Answer | Exception]:
+    def _computed(self, group: Sequence[Request], products: list[Product]) -> list[Answer | Exception]:
         served = group[0].served
         rows = rows_of(group, served.manifest.preprocessing)
         started = time.perf_counter()
@@ -104,17 +132,7 @@ class Classification:
         top_ks = [request.reading.question.top_k for request in group]
         most = max(top_ks)
         class_ids, scores = top_classes(probabilities, most)
-        seconds = time.perf_counter() - started
-        self._record.record(
-            served.model,
-            served.ref.version,
-            len(group),
-            len(rows),
-            seconds_compute=seconds,
-            seconds_queue=sum([started - request.caller.arrived for request in group]),
-        )
-        if self._manager.rollout(served.model) is not None:
-            self._compare(group, class_ids[:, 0], seconds)
+        products.append(Product(group, class_ids[:, 0], started, time.perf_counter() - started))
         if len(group) == 1:
             return [Answer(TopClasses(class_ids, scores), most, probabilities, served)]
         answers: list[Answer | Exception] = []

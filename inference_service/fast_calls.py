@@ -89,14 +89,14 @@ class Route(Tag):
         answering: what answers.
         counts: where its requests are counted.
         log: where those that are not answered are told of.
-        request_another: asks for one more call in the place of one that came; whether the server still takes any.
+        on_call: is told of each call that came, so that another is asked for in its place.
         begin: takes up a call that came; returns as `Tag.on_event` does.
     """
 
     __slots__ = (
         "_begin",
         "_farewell",
-        "_request_another",
+        "_on_call",
         "answering",
         "counts",
         "log",
@@ -112,7 +112,7 @@ class Route(Tag):
         counts: Counts,
         log: RequestLog,
         *,
-        request_another: Callable[["Route"], bool],
+        on_call: Callable[["Route"], None],
         begin: "Callable[[Event, Route], int]",
     ) -> None:
         self.protocol = protocol
@@ -121,7 +121,7 @@ class Route(Tag):
         self.counts = counts
         self.log = log
         self.recognition = Recognition(protocol)
-        self._request_another = request_another
+        self._on_call = on_call
         self._begin = begin
         self._farewell: Farewell | None = None
 
@@ -129,11 +129,11 @@ class Route(Tag):
         """Takes the call up, or turns it away before its message is read where there are enough."""
         if not event.success:
             return -1  # the server is shutting down, and no call came
-        more = int(self._request_another(self))
+        self._on_call(self)
         if self.answering.turns_away:
             self._turn_away(event)
-            return more
-        return more + self._begin(event, self)
+            return 0
+        return self._begin(event, self)
 
     def _turn_away(self, event: Event) -> None:
         """Costs as little as can be: whoever has too much to do does this most."""

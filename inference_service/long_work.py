@@ -86,7 +86,8 @@ class LongWork:
         with self._cores:
             if not caller.waits():  # another one had the core
                 raise stopped_waiting(caller)
-            (answer,) = self._classification.answers([request])
+            (answer,), products = self._classification.answers([request])
+        self._classification.count(products)
         if isinstance(answer, Exception):
             raise answer
         return request, request.reading.reply(answer)

@@ -11,7 +11,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import grpc
@@ -21,13 +20,16 @@ from grpc._cython import cygrpc  # type: ignore[attr-defined]  # the stubs leave
 
 from inference_service.answering import Answering
 from inference_service.callers import Counts
-from inference_service.fast_calls import Route, Tag, begin_unary
+from inference_service.fast_calls import Event, Route, Tag, begin_unary
 from inference_service.fast_streams import begin_stream
 from inference_service.questions import Protocol
 from inference_service.request_log import RequestLog
 
 TESTED_VERSIONS = ("1.85.",)
 OUTSTANDING = 128  # calls of each method that are taken without another look
+MOST_TAKEN = 64  # after which others are asked for in their place, if there was no quiet moment before
+# Taken together where many come, before the first is looked at: what each step runs is in the processor's cache then.
+MOST_EVENTS = 64
 AT_ONCE = 0.0  # a deadline in the past: return what is there
 # To be woken takes longer than to answer one row (measured: a fifth of the whole way there and back), so after an
 # answer that came soon after another, the thread looks for the next request this long before it sleeps.
@@ -90,6 +92,8 @@ class PollingLoop:
         self._answering = answering
         self._counts = counts
         self._log = request_log
+        self._comes_in_numbers = False
+        self._taken: list[Route] = []  # for each call that came, until another is asked for in its place
         self._answered = self._awake_until = 0.0  # times of time.perf_counter
 
     def start(self, server: Any) -> None:  # noqa: ANN401 - a grpc.Server that `why_not` has nothing against
@@ -104,16 +108,14 @@ class PollingLoop:
                     private._request_registered_call(state, method)  # noqa: SLF001
             private._request_call(state)  # noqa: SLF001
             for protocol in self._protocols:
-                route = self._route(protocol, partial(request_call, state))
-                for _ in range(OUTSTANDING):
-                    request_call(state, route)
+                request_calls(state, [self._route(protocol)] * OUTSTANDING)
             state.due.add(self)  # the server does not stop before the last call of ours
         threading.Thread(target=self._run, args=(state,), name="polling", daemon=True).start()
 
-    def _route(self, protocol: Protocol, request_another: Callable[[Route], bool]) -> Route:
+    def _route(self, protocol: Protocol) -> Route:
         begin_call = begin_stream if protocol.streaming else begin_unary
         counts = self._counts(protocol.method)
-        return Route(protocol, self._answering, counts, self._log, request_another=request_another, begin=begin_call)
+        return Route(protocol, self._answering, counts, self._log, on_call=self._taken.append, begin=begin_call)
 
     def _run(self, state: Any) -> None:  # noqa: ANN401
         try:
@@ -123,27 +125,39 @@ class PollingLoop:
             os._exit(1)
 
     def _serve(self, state: Any) -> None:  # noqa: ANN401
-        poll, answering = state.completion_queue.poll, self._answering
         owed = OUTSTANDING * len(self._protocols)  # calls that did not come or have not ended, and watches over some
         while True:
-            if answering.has_collected or time.perf_counter() < self._awake_until:
-                event = poll(AT_ONCE)
-            else:
-                answering.rest()
-                event = poll(None)
-            tag = event.tag
-            try:
-                if tag is None:
-                    self._on_nothing_more()
-                elif isinstance(tag, Tag):
-                    owed += tag.on_event(event)
-                elif not private._process_event_and_continue(state, event):  # noqa: SLF001
-                    return
-            except Exception:
-                log.exception("an event could not be processed; going on with the next")
+            events = self._next(state.completion_queue.poll)
+            for event in events:
+                tag = event.tag
+                try:
+                    if tag is None:
+                        self._on_nothing_more()
+                    elif isinstance(tag, Tag):
+                        owed += tag.on_event(event)
+                    elif not private._process_event_and_continue(state, event):  # noqa: SLF001
+                        return
+                except Exception:
+                    log.exception("an event could not be processed; going on with the next")
+            if self._taken and (tag is None or len(self._taken) >= MOST_TAKEN):  # what was answered has gone out before
+                owed += request_calls(state, self._taken)
+                self._taken.clear()
             if not owed and self._has_stopped(state):
                 return
-            event = tag = None  # a call that is kept until the next event would keep its connection
+            events, event, tag = [], None, None  # a call that is kept until the next event would keep its connection
+
+    def _next(self, poll: Callable[[float | None], Event]) -> list[Event]:
+        """What has happened since: one event; all that there are, up to one without a tag, if they come in numbers."""
+        if not (self._comes_in_numbers or self._answering.has_collected):
+            if time.perf_counter() < self._awake_until:
+                return [poll(AT_ONCE)]
+            self._answering.rest()
+            return [poll(None)]
+        events = [poll(AT_ONCE)]
+        while events[-1].tag is not None and len(events) < MOST_EVENTS:
+            events.append(poll(AT_ONCE))
+        self._comes_in_numbers = len(events) > 1
+        return events
 
     def _on_nothing_more(self) -> None:
         """Answers what has come; where requests follow each other closely, stays awake a moment for the next."""
@@ -162,14 +176,15 @@ class PollingLoop:
             return bool(private._stop_serving(state))  # noqa: SLF001
 
 
-def request_call(state: Any, route: Route) -> bool:  # noqa: ANN401
-    """Asks for one more call of a method, unless the server is shutting down."""
+def request_calls(state: Any, routes: Sequence[Route]) -> int:  # noqa: ANN401
+    """Asks for one more call of each of these methods; returns how many may come, 0 if the server is shutting down."""
     with state.lock:
         if state.stage is not private._ServerStage.STARTED:  # noqa: SLF001
-            return False
-        queue, method = state.completion_queue, route.protocol.method
-        state.server.request_registered_call(queue, queue, method, route)
-        return True
+            return 0
+        server, queue = state.server, state.completion_queue
+        for route in routes:
+            server.request_registered_call(queue, queue, route.method, route)
+    return len(routes)
 
 
 def begin(loop: PollingLoop, polling: str, server: grpc.Server) -> None:

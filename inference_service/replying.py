@@ -25,16 +25,9 @@ class Replying:
 
     def send(self, requests: Sequence[Request], answers: Iterable[Answer | Exception]) -> None:
         """Sends each request its answer."""
-        answered = []
-        for request, answer in zip(requests, answers, strict=True):
-            try:
-                if isinstance(answer, Answer):
-                    request.caller.respond(request.reading.reply(answer))
-                    answered.append(request)
-                else:
-                    request.caller.respond(answer)
-            except Exception as error:  # noqa: BLE001 - neither must cost the others theirs
-                send(request.caller, error)
+        replies = [encoded(*each) for each in zip(requests, answers, strict=True)]
+        # All are written before the first goes out: what each step runs is in the processor's cache then.
+        answered = [request for request, reply in zip(requests, replies, strict=True) if send(request.caller, reply)]
         self.count(answered)
 
     def count(self, answered: Sequence[Request]) -> None:
@@ -50,6 +43,16 @@ class Replying:
         if self._log.tells_all:
             for request in answered:
                 self._log.answered(request.caller, request.served, request.rows)
+
+
+def encoded(request: Request, answer: Answer | Exception) -> bytes | Exception:
+    """An answer as its protocol writes it, or why there is none."""
+    if isinstance(answer, Exception):
+        return answer
+    try:
+        return request.reading.reply(answer)
+    except Exception as error:  # noqa: BLE001 - one that cannot be written must not cost the others theirs
+        return error
 
 
 def send(caller: Caller, reply: bytes | Exception) -> bool:

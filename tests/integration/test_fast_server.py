@@ -20,6 +20,7 @@ from grpc_status import rpc_status
 
 from inference_service.answering import Answering
 from inference_service.callers import Caller
+from inference_service.classification import Product
 from inference_service.fast_streams import StreamCall, StreamedRequest
 from inference_service.limits import Limits
 from inference_service.long_work import LongWork
@@ -80,13 +81,17 @@ class Echo:
         self.taken += 1
         return Request(reading, contents, SERVED, 1, caller)
 
-    def answers(self, requests: list[Request]) -> list[Answer | Exception]:
-        """Each word, when it may go on."""
+    def answers(self, requests: list[Request]) -> tuple[list[Answer | Exception], list[Product]]:
+        """Each word, when it may go on; no product is left to count."""
         words = [bytes(request.contents[0]) for request in requests]
         self.computed += words
         if any(word.startswith(b"wait") for word in words):
             self.may_go_on.wait(SECONDS)
-        return [KeyError("a secret") if word == b"broken" else Answer(None, word, None, None) for word in words]  # type: ignore[arg-type]
+        return [KeyError("a secret") if word == b"broken" else Answer(None, word, None, None) for word in words], []  # type: ignore[arg-type]
+
+    def count(self, products: list[Product]) -> None:
+        """Nothing is counted."""
+        assert not products
 
 
 class Tally:

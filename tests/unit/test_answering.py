@@ -12,7 +12,7 @@ import pytest
 from inference_service import answering, pace
 from inference_service.answering import MOST_REQUESTS, QUICKLY_READ_BYTES, WATCHED_FROM, Answering
 from inference_service.callers import Caller
-from inference_service.classification import QUICK_MULTIPLY_ADDS
+from inference_service.classification import QUICK_MULTIPLY_ADDS, Product
 from inference_service.limits import Limits
 from inference_service.long_work import OVERHEAD_BYTES, LongWork
 from inference_service.pace import LOOKS
@@ -62,13 +62,17 @@ class Echo:
             self.may_go_on.wait(20)
         return Request(reading, contents, SERVED, 1, caller)
 
-    def answers(self, requests: list[Request]) -> list[Answer | Exception]:
-        """Each word."""
+    def answers(self, requests: list[Request]) -> tuple[list[Answer | Exception], list[Product]]:
+        """Each word; no product is left to count."""
         self.together.append([str(request.reading.question.selector) for request in requests])
         return [
             ZeroDivisionError(word) if word == "broken" else Answer(None, word.encode(), None, None)  # type: ignore[arg-type]
             for word in self.together[-1]
-        ]
+        ], []
+
+    def count(self, products: list[Product]) -> None:
+        """Nothing is counted."""
+        assert not products
 
 
 class Heard(Caller):

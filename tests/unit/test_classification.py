@@ -60,7 +60,7 @@ def ask(classification: Classification) -> Callable[[int], Answer]:
 
     def answered(top_k: int) -> Answer:
         asked = reading(top_k=top_k)
-        (answer,) = classification.answers([classification.request(asked, asked.contents, SOMEBODY)])
+        (answer,), _ = classification.answers([classification.request(asked, asked.contents, SOMEBODY)])
         assert isinstance(answer, Answer)
         return answer
 
@@ -124,8 +124,8 @@ def test_each_caller_gets_its_own_rows_whoever_asks_beside_it(
             contents = np.full(rows * 6, np.nan, "<f4").tobytes()
         readings.append(reading(contents, top_k, data_type))
     requests = [classification.request(each, each.contents, SOMEBODY) for each in readings]
-    for request, together in zip(requests, classification.answers(requests), strict=True):
-        (alone,) = classification.answers([request])
+    for request, together in zip(requests, classification.answers(requests)[0], strict=True):
+        (alone,), _ = classification.answers([request])
         if isinstance(alone, Exception):
             assert isinstance(together, InvalidInputError)
             assert str(together) == str(alone)

@@ -59,7 +59,8 @@ class Tried:
 
     def answer(self, *requests: Request) -> list[int]:
         """The versions that answer requests together."""
-        answers = self.classification.answers(requests)
+        answers, products = self.classification.answers(requests)
+        self.classification.count(products)
         assert all(isinstance(answer, Answer) for answer in answers), answers
         return [answer.served_by.ref.version for answer in answers if isinstance(answer, Answer)]
 
@@ -120,12 +121,9 @@ def test_agreement_is_counted_row_by_row(tried: Callable[..., Tried], make_snaps
     request = running.request(rows=10)
     running.answer(request)
     running.wait_for(compared_rows=10)
-    best = [
-        next(iter(running.classification.answers([running.request(selector=version, rows=10)])))
-        for version in (LIVE_VERSION, CANDIDATE)
-    ]
-    ours, theirs = (answer.top.class_ids[:, 0] for answer in best if isinstance(answer, Answer))
-    expected = int((ours == theirs).sum())
+    requests = [running.request(selector=version, rows=10) for version in (LIVE_VERSION, CANDIDATE)]
+    (ours,), (theirs,) = (running.classification.answers([request])[1] for request in requests)
+    expected = int((ours.chosen == theirs.chosen).sum())
     assert running.statistics.rollout_totals("tiny", *running.label).agreed_rows == expected
 
     same = tried(RolloutMode.CANARY, candidate=make_snapshot())
