@@ -66,7 +66,7 @@ class Answering:
         """Takes a request in; answers what was collected if it is enough or has waited, or when its time has come."""
         caller.arrived = self._last_arrival = now = time.perf_counter()
         if now > self._pace.until:
-            self._on_time(now)
+            self._on_time()
         if self._collected and now - self._oldest > LONGEST_WAIT_SECONDS and not self._pace.is_taking:
             self.flush()  # however many go on arriving that are not collected
         size = len(message)
@@ -109,16 +109,16 @@ class Answering:
 
     def on_turned_away(self) -> None:
         """Goes on with what was collected, if it is time."""
-        self._last_arrival = now = time.perf_counter()
+        self._last_arrival = time.perf_counter()
         self._pace.on_too_many()
         self._look_whether_full()  # for long work may have ended
-        if now > self._pace.until:
-            self._on_time(now)
+        self._on_time()
 
     def on_nothing_more(self) -> None:
         """Answers what was collected, unless it was one of the looks that may be in vain."""
         if not self._pace.is_taking:
             self.flush()
+            self._on_time()
         elif self._pace.on_nothing_more():
             self._on_taken()
 
@@ -170,15 +170,19 @@ class Answering:
         """Refuses what was not begun: the process has no more time."""
         self._long_work.give_up()
 
-    def _on_time(self, now: float) -> None:
-        if self._pace.on_time(now):
+    def _on_time(self) -> None:
+        """Changes from answering to taking in, or back, if it is time."""
+        now = time.perf_counter()
+        if now > self._pace.until and self._pace.on_time(now):
             self._on_taken()
 
     def _on_taken(self) -> None:
         """Everything that has come was taken in: answers some of it."""
         self._pace.on_taken(time.perf_counter())
+        self.flush()
         while self._is_enough and time.perf_counter() < self._pace.until:
             self.flush()
+        self._on_time()
 
     @property
     def _is_enough(self) -> bool:

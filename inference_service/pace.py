@@ -1,17 +1,18 @@
 """When a thread that answers takes in everything that has come, so that it knows how many wait.
 
 While it answers what has come so far, more may come than it sees. To look often costs: what was taken in long before
-it is answered is no longer in the processor's cache. So it looks after a stretch of work without a rest, which is short
-where too many were found last time, and otherwise grows.
+it is answered is no longer in the processor's cache. So it looks after a stretch of work without a rest, which grows
+while nobody has to be turned away; where somebody had to, it looks before each product until there is room again.
 """
 
-# How long everything is taken in at most, while nothing is answered.
-LONGEST_TAKING_SECONDS = 20e-3
+# How long everything is taken in at most, while nothing is answered: the first time, and where too many were found.
+LONGEST_TAKING_SECONDS, PRESSED_TAKING_SECONDS = 20e-3, 2e-3
 # How often one looks in vain before nothing more is there: a look reads from one connection, of which a whole message
 # need not have come.
 LOOKS = 16
 # Slowly longer: where the service is offered too much, too many are not found each time.
 SHORTEST_STRETCH_SECONDS, LONGEST_STRETCH_SECONDS, GROWTH = 10e-3, 160e-3, 1.25
+NO_STRETCH = 0.0
 RESTING = 0.0
 
 
@@ -46,15 +47,16 @@ class Pace:
             self._found_too_many = True
             return True
         if self.until == RESTING:
+            self._stretch = max(self._stretch, SHORTEST_STRETCH_SECONDS)
             self.until = now + self._stretch
         else:
-            self.is_taking, self.until, self._looks = True, now + LONGEST_TAKING_SECONDS, 0
+            longest = PRESSED_TAKING_SECONDS if self._stretch == NO_STRETCH else LONGEST_TAKING_SECONDS
+            self.is_taking, self.until, self._looks = True, now + longest, 0
         return False
 
     def on_taken(self, now: float) -> None:
-        """Everything that has come was taken in."""
-        self._stretch = (
-            SHORTEST_STRETCH_SECONDS if self._found_too_many else min(GROWTH * self._stretch, LONGEST_STRETCH_SECONDS)
-        )
+        """Everything that has come was taken in: a stretch begins, or just one product where too many were found."""
+        grown = min(max(GROWTH * self._stretch, SHORTEST_STRETCH_SECONDS), LONGEST_STRETCH_SECONDS)
+        self._stretch = NO_STRETCH if self._found_too_many else grown
         self._found_too_many = False
         self.is_taking, self.until = False, now + self._stretch
