@@ -125,9 +125,13 @@ class PollingLoop:
             os._exit(1)
 
     def _serve(self, state: Any) -> None:  # noqa: ANN401
+        poll, answering = state.completion_queue.poll, self._answering
         owed = OUTSTANDING * len(self._protocols)  # calls that did not come or have not ended, and watches over some
         while True:
-            events = self._next(state.completion_queue.poll)
+            if self._comes_in_numbers or answering.has_collected:
+                events = self._taken_together(poll)
+            else:
+                events = [poll(self._patience())]
             for event in events:
                 tag = event.tag
                 try:
@@ -146,13 +150,15 @@ class PollingLoop:
                 return
             events, event, tag = [], None, None  # a call that is kept until the next event would keep its connection
 
-    def _next(self, poll: Callable[[float | None], Event]) -> list[Event]:
-        """What has happened since: one event; all that there are, up to one without a tag, if they come in numbers."""
-        if not (self._comes_in_numbers or self._answering.has_collected):
-            if time.perf_counter() < self._awake_until:
-                return [poll(AT_ONCE)]
-            self._answering.rest()
-            return [poll(None)]
+    def _patience(self) -> float | None:
+        """Until when to wait for the next event: not at all where one may well come in a moment."""
+        if time.perf_counter() < self._awake_until:
+            return AT_ONCE
+        self._answering.rest()
+        return None
+
+    def _taken_together(self, poll: Callable[[float], Event]) -> list[Event]:
+        """All that has come, but no more than so much, up to an event without a tag, which says that it is all."""
         events = [poll(AT_ONCE)]
         while events[-1].tag is not None and len(events) < MOST_EVENTS:
             events.append(poll(AT_ONCE))

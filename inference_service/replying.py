@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import structlog
 
-from inference_service.callers import Caller
+from inference_service.callers import Caller, Counts
 from inference_service.questions import Answer, Request
 from inference_service.request_log import RequestLog
 from shared.errors import CallerGoneError, DeadlineExceededError, WeightcastError
@@ -33,13 +33,11 @@ class Replying:
     def count(self, answered: Sequence[Request]) -> None:
         """Counts requests that were answered together just now."""
         now = time.perf_counter()
-        left = answered
-        while left:
-            counts = left[0].caller.counts
-            others = [request for request in left if request.caller.counts is not counts]
-            alike = [request for request in left if request.caller.counts is counts] if others else left
-            counts.answered([now - request.caller.arrived for request in alike], [request.rows for request in alike])
-            left = others
+        by_method: dict[Counts, list[Request]] = {}
+        for request in answered:
+            by_method.setdefault(request.caller.counts, []).append(request)
+        for counts, requests in by_method.items():
+            counts.answered([now - each.caller.arrived for each in requests], [each.rows for each in requests])
         if self._log.tells_all:
             for request in answered:
                 self._log.answered(request.caller, request.served, request.rows)

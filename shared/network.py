@@ -47,7 +47,7 @@ class Architecture:
         """How many classes the last layer tells apart."""
         return self.shapes[-1][0]
 
-    @property
+    @cached_property
     def takes_images(self) -> bool:
         """Whether the first layer looks at neighbouring pixels, or at a flat row."""
         first = next(layer for layer in self.layers if not isinstance(layer, Dropout))
