@@ -6,15 +6,13 @@ The answer is put together from the rows' own memory and from what stays the sam
 from collections.abc import Callable
 from functools import partial
 
-from google.protobuf.message import DecodeError
-
 from inference_service.inputs import MAX_DIMENSIONS
 from inference_service.questions import Answer, Contents, Question, Reading, TensorForm
 from inference_service.versions.snapshot_loader import ServedVersion
 from shared.errors import InvalidInputError
 from shared.pb.weightcast.v1 import inference_service_pb2 as pb
 from shared.pb.weightcast.v1 import tensor_pb2
-from shared.proto_values import selector_of, tensor_to_proto
+from shared.proto_values import request_from, selector_of, tensor_to_proto
 from shared.training_spec import checked_model_name
 from shared.wire import delimited, only_field
 
@@ -36,10 +34,7 @@ class ClassifyProtocol:
 
     def read(self, message: bytes) -> Reading:
         """Understands a ClassifyRequest."""
-        try:
-            request = pb.ClassifyRequest.FromString(message)
-        except DecodeError as error:
-            raise InvalidInputError.of("request", f"these bytes are no ClassifyRequest: {error}") from error
+        request = request_from(message, pb.ClassifyRequest.FromString)
         return reading_of(request, contents_span(message, (0, len(message))), response_bytes)
 
     def refusal(self, _why: str, _message: bytes) -> bytes | None:
@@ -55,10 +50,7 @@ class ClassifyStreamProtocol:
 
     def read(self, message: bytes) -> Reading:
         """Understands a ClassifyStreamRequest."""
-        try:
-            streamed = pb.ClassifyStreamRequest.FromString(message)
-        except DecodeError as error:
-            raise InvalidInputError.of("request", f"these bytes are no ClassifyStreamRequest: {error}") from error
+        streamed = request_from(message, pb.ClassifyStreamRequest.FromString)
         within = only_field(message, STREAMED_REQUEST)
         span = contents_span(message, within) if within else None
         return reading_of(streamed.request, span, streamed_response_bytes)

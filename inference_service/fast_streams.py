@@ -21,7 +21,7 @@ WINDOW_MESSAGES, WINDOW_BYTES = 64, 4 * 2**20
 class StreamedRequest(Caller):
     """One message of a stream, and its answer once it is there."""
 
-    __slots__ = ("_stream", "message", "reply")
+    __slots__ = ("_stream", "message", "reply", "size")
 
     holds_back = True
 
@@ -30,6 +30,7 @@ class StreamedRequest(Caller):
         super().__init__(route.method, route.counts, stream.metadata, stream.deadline)
         self._stream = stream
         self.message = message
+        self.size = len(message)
         self.reply: bytes | Exception | None = None
 
     def respond(self, reply: bytes | Exception) -> None:
@@ -104,6 +105,8 @@ class StreamCall(Tag):
             if self._has_ended:
                 return
             request.reply = reply
+            if isinstance(reply, bytes):
+                request.message = b""  # of which only a refusal may say something
             self._advance()
 
     def _advance(self) -> None:
@@ -119,7 +122,7 @@ class StreamCall(Tag):
         if reply is None:
             return
         self._pending.popleft()
-        self._pending_bytes -= len(message)
+        self._pending_bytes -= request.size
         request.let_go()
         if isinstance(reply, Exception):
             status = refused(request, reply, self.route.log)

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from itertools import starmap
 
 import numpy as np
-from google.protobuf.message import DecodeError
 
 from inference_service.infer_reply import Reply, stream_refusal
 from inference_service.inputs import MAX_DIMENSIONS
@@ -30,6 +29,7 @@ from inference_service.open_inference import (
 from inference_service.questions import Contents, Question, Reading, TensorForm
 from shared.errors import InvalidInputError
 from shared.pb.inference import open_inference_service_pb2 as pb
+from shared.proto_values import request_from
 from shared.wire import only_field
 
 SERVICE = "/inference.GRPCInferenceService"
@@ -69,8 +69,8 @@ class InferStreamProtocol:
     def refusal(self, why: str, message: bytes) -> bytes | None:
         """A response that says what is wrong, under the request's id."""
         try:
-            request_id = pb.ModelInferRequest.FromString(message).id
-        except DecodeError:
+            request_id = request_from(message, pb.ModelInferRequest.FromString).id
+        except InvalidInputError:
             request_id = ""
         return stream_refusal(why, request_id)
 
@@ -81,10 +81,7 @@ def reading_of(message: bytes, *, streamed: bool) -> Reading:
     Raises:
         InvalidInputError: for what is wrong whatever the model is.
     """
-    try:
-        request = pb.ModelInferRequest.FromString(message)
-    except DecodeError as error:
-        raise InvalidInputError.of("request", f"these bytes are no ModelInferRequest: {error}") from error
+    request = request_from(message, pb.ModelInferRequest.FromString)
     model = checked_name(request.model_name, "model_name")
     selector = selector_from(request.model_version, "model_version")
     check_parameters(request.parameters, "parameters")

@@ -13,7 +13,7 @@ import grpc
 import structlog
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
@@ -28,6 +28,7 @@ from shared.errors import (
     WeightcastError,
     WrongStateError,
 )
+from shared.proto_values import request_from
 
 DOMAIN = "weightcast"
 MAX_TEXT = 500
@@ -128,15 +129,9 @@ def reading(behaviour: Callable[..., Any], handler: "grpc.RpcMethodHandler[Any, 
     if read is None:
         return behaviour
 
-    def checked(message: bytes) -> Any:  # noqa: ANN401 - any message
-        try:
-            return read(message)
-        except DecodeError as error:
-            raise InvalidInputError.of("request", f"these bytes are not the method's message: {error}") from error
-
     if handler.request_streaming:
-        return lambda messages, context: behaviour(map(checked, messages), context)
-    return lambda message, context: behaviour(checked(message), context)
+        return lambda messages, context: behaviour((request_from(each, read) for each in messages), context)
+    return lambda message, context: behaviour(request_from(message, read), context)
 
 
 def guarded(behaviour: Callable[..., Any], method: str) -> Callable[..., Any]:

@@ -1,6 +1,6 @@
-"""The small values that messages are made of: moments, durations, tensors, enum words, the choice of a version."""
+"""From bytes to a request's message, and the small values that messages are made of: moments, tensors, enum words."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import TypeVar
@@ -8,17 +8,32 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from shared.errors import InvalidInputError
 from shared.model_version import LIVE
 from shared.pb.weightcast.v1 import inference_service_pb2, model_registry_service_pb2, tensor_pb2
 
 Key = TypeVar("Key", bound=Enum)
+Request = TypeVar("Request", bound=Message)
 SelectingRequest = (
     inference_service_pb2.ClassifyRequest
     | model_registry_service_pb2.GetModelVersionRequest
     | model_registry_service_pb2.DownloadModelVersionRequest
 )
+
+
+def request_from(message: bytes, read: Callable[[bytes], Request]) -> Request:
+    """What `read` makes of a request's bytes.
+
+    Raises:
+        InvalidInputError: if they are none of its messages.
+    """
+    try:
+        return read(message)
+    except DecodeError as error:
+        raise InvalidInputError.of("request", f"these bytes are not the method's message: {error}") from error
 
 
 def key_of(table: Mapping[Key, int], value: int, field: str) -> Key:

@@ -453,6 +453,8 @@ def test_a_stream_that_is_not_read_is_not_read_from(running: Running) -> None:
     answers = running.talk(words())
     next(answers)
     steady(lambda: sent)
+    # All are answered, and only the answers wait.
+    until(lambda: not any(each.message for each in gc.get_objects() if isinstance(each, StreamedRequest)))
     is_enough.set()
     assert sent < most
     assert len(list(answers)) == sent - 1

@@ -179,7 +179,7 @@ def test_what_is_wrong_is_refused_by_its_field(
 @pytest.mark.parametrize("message", [b"\xff", b"\x0a\x05tiny", b"\x0a\x01\xff"], ids=["no tag", "cut off", "no UTF-8"])
 def test_bytes_that_are_no_message_are_refused(message: bytes) -> None:
     """As the request's fault; and a stream that gets them goes on."""
-    with pytest.raises(InvalidInputError, match="request: these bytes are no ModelInferRequest"):
+    with pytest.raises(InvalidInputError, match="request: these bytes are not the method's message"):
         InferProtocol().read(message)
     refusal = pb.ModelStreamInferResponse.FromString(InferStreamProtocol().refusal("why", message) or b"")
     assert (refusal.error_message, refusal.infer_response.id) == ("why", "")
