@@ -22,6 +22,9 @@ from shared.process_supervisor import stop_request
 from shared.whole_files import write_whole
 
 NO_LIMIT = 2**31 - 1
+# What a connection may send before anybody wants it; a message that is awaited is let through whole. Half of it costs
+# batches of 3 MiB a tenth of their rate.
+READ_AHEAD_BYTES = 2**21
 ENDING_SECONDS = 3.0  # for calls that were cancelled to come to an end
 log = structlog.get_logger()
 
@@ -60,6 +63,11 @@ class Server:
                 ("grpc.max_send_message_length", -1),
                 ("grpc.so_reuseport", int(shared_port)),  # or a port that is taken is an error, no second listener
                 ("grpc.max_concurrent_streams", max_connection_calls),
+                # Or core refuses streams by itself, without a word, while calls that have ended are not let go yet.
+                ("grpc.http.overload_protection", 0),
+                # By default the window grows with what core measures, and a gigabyte of messages may wait in memory.
+                ("grpc.http2.bdp_probe", 0),
+                ("grpc.http2.lookahead_bytes", READ_AHEAD_BYTES),
                 # Who vanished without a word must not keep a stream, and a thread with it.
                 ("grpc.keepalive_time_ms", 30_000),
                 ("grpc.keepalive_timeout_ms", 10_000),

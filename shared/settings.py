@@ -106,7 +106,7 @@ class InferenceSettings(Settings):
         256, ge=1, le=100_000, description="Requests a process has in work at the same time; more are refused."
     )
     inference_max_connection_calls: int = Field(
-        128, ge=1, le=100_000, description="Calls that a connection may have under way; more wait in the client."
+        64, ge=1, le=100_000, description="Calls that a connection may have under way; more wait in the client."
     )
     inference_drain_seconds: float = Field(
         5.0,

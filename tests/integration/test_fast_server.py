@@ -7,6 +7,7 @@ import gc
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -126,7 +127,7 @@ class Tally:
 class Running:
     """A server of words, and a channel to it."""
 
-    def __init__(self, polling: str, *, in_flight: int = 256) -> None:
+    def __init__(self, polling: str, *, in_flight: int = 256, connection_calls: int = 64) -> None:
         self.echo, self.tally = Echo(), Tally()
         pool = ThreadPoolExecutor(8)
         request_log = RequestLog("INFO")
@@ -145,7 +146,13 @@ class Running:
             Words("Talk", streaming=True),
             Words("TalkOn", streaming=True, goes_on=True),
         )
-        self.server = Server("127.0.0.1:0", pool, 2 * LARGEST, interceptors=[PublicMethods(protocols, *told)])
+        self.server = Server(
+            "127.0.0.1:0",
+            pool,
+            2 * LARGEST,
+            interceptors=[PublicMethods(protocols, *told)],
+            max_connection_calls=connection_calls,
+        )
         handlers: dict[str, Any] = {
             "Say": grpc.unary_unary_rpc_method_handler(lambda *_: b""),
             "Talk": grpc.stream_stream_rpc_method_handler(lambda *_: iter(())),
@@ -153,7 +160,8 @@ class Running:
         }
         self.server._server.add_registered_method_handlers("weightcast.test", handlers)
         port = self.server.start(partial(begin, PollingLoop(protocols, *told), polling))
-        self.channel: Any = grpc.insecure_channel(f"127.0.0.1:{port}", [("grpc.max_send_message_length", -1)])
+        self.address = f"127.0.0.1:{port}"
+        self.channel: Any = grpc.insecure_channel(self.address, [("grpc.max_send_message_length", -1)])
         self.say: Any = partial(self.channel.unary_unary("/weightcast.test/Say"), timeout=SECONDS)
         self.talk: Any = partial(self.channel.stream_stream("/weightcast.test/Talk"), timeout=SECONDS)
         self.talk_on: Any = partial(self.channel.stream_stream("/weightcast.test/TalkOn"), timeout=SECONDS)
@@ -255,6 +263,34 @@ def occupy(running: Running) -> list[Any]:
     calls = [say.future(b"wait for it", timeout=SECONDS) for _ in range(cores)]
     until(lambda: len(running.echo.computed) == cores)
     return calls
+
+
+def test_a_connection_that_is_always_full_hears_nothing_but_that_the_server_is_busy() -> None:
+    """Each call that is turned away is followed by the next at once: gRPC itself refuses none of them."""
+    running, places, most = Running("auto", in_flight=1, connection_calls=16), 15, 2000
+    waiting = running.channel.unary_unary("/weightcast.test/Say").future(b"wait", timeout=SECONDS)
+    until(lambda: running.echo.taken == 1)
+    channel = grpc.insecure_channel(running.address, [("grpc.enable_retries", 0)])
+    say: Any = channel.unary_unary("/weightcast.test/Say")
+    codes: Counter[grpc.StatusCode] = Counter()
+    lock = threading.Lock()
+
+    def ended(call: Any) -> None:  # noqa: ANN401 - grpc's types know no call that is a future too
+        with lock:
+            codes[call.code()] += 1
+            is_enough = codes.total() > most - places
+        if not is_enough:
+            say.future(bytes(2**14), timeout=SECONDS).add_done_callback(ended)
+
+    for _ in range(places):
+        say.future(bytes(2**14), timeout=SECONDS).add_done_callback(ended)
+    until(lambda: codes.total() == most)
+    assert codes == {grpc.StatusCode.RESOURCE_EXHAUSTED: most}
+    running.echo.may_go_on.set()
+    assert waiting.result() == b"re: wait"
+    channel.close()
+    running.channel.close()
+    running.server.stop(SECONDS)
 
 
 def test_who_hangs_up_is_not_computed(running: Running) -> None:

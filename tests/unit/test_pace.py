@@ -7,6 +7,7 @@ from inference_service.pace import (
     LONGEST_STRETCH_SECONDS,
     LONGEST_TAKING_SECONDS,
     LOOKS,
+    PRESSED_SHARE,
     PRESSED_TAKING_SECONDS,
     RESTING,
     SHORTEST_STRETCH_SECONDS,
@@ -22,24 +23,28 @@ def test_a_stretch_of_work_ends_with_taking_in_and_that_with_work() -> None:
     assert not pace.on_time(101.0)
     assert (pace.is_taking, pace.until) == (True, 101.0 + LONGEST_TAKING_SECONDS)
     pace.on_taken(102.0)
-    assert (pace.is_taking, pace.until) == (False, 102.0 + GROWTH * SHORTEST_STRETCH_SECONDS)
+    assert (pace.is_taking, pace.until) == (False, 102.0 + SHORTEST_STRETCH_SECONDS)
 
 
-def test_where_too_many_were_found_everything_is_taken_in_before_each_product() -> None:
-    """For a short time, until there is room; too many are those turned away, and those of whom there is no end."""
+def test_where_too_many_were_found_the_time_to_take_in_is_short_and_a_share() -> None:
+    """Until there is room; too many are those turned away, and those of whom there was no end."""
     pace = Pace()
     pace.on_time(100.0)
     pace.on_time(101.0)
     pace.on_too_many()
-    for second in (102.0, 103.0):
-        pace.on_taken(second)
-        assert (pace.is_taking, pace.until) == (False, second)
-        assert not pace.on_time(second + 0.1)
-        assert (pace.is_taking, pace.until) == (True, second + 0.1 + PRESSED_TAKING_SECONDS)
-        assert pace.on_time(second + 0.2)
+    pace.on_taken(101.5)
+    for begin in (110.0, 120.0):
+        assert not pace.is_taking
+        assert not pace.on_time(begin)
+        assert (pace.is_taking, pace.until) == (True, begin + PRESSED_TAKING_SECONDS)
+        assert pace.on_time(begin + 1)
+        pace.on_taken(begin + 1)
+        assert pace.until == begin + 1 + PRESSED_SHARE
     pace.rest()
-    pace.on_time(104.0)
-    assert (pace.is_taking, pace.until) == (False, 104.0 + SHORTEST_STRETCH_SECONDS)
+    pace.on_time(130.0)
+    assert (pace.is_taking, pace.until) == (False, 130.0 + SHORTEST_STRETCH_SECONDS)
+    pace.on_time(131.0)
+    assert pace.until == 131.0 + LONGEST_TAKING_SECONDS
 
 
 def test_stretches_grow_while_nobody_is_turned_away() -> None:
@@ -51,7 +56,7 @@ def test_stretches_grow_while_nobody_is_turned_away() -> None:
         pace.on_taken(0.0)
         stretches.append(pace.until / SHORTEST_STRETCH_SECONDS)
     most = LONGEST_STRETCH_SECONDS / SHORTEST_STRETCH_SECONDS
-    assert stretches[:12] == pytest.approx([GROWTH**step for step in range(1, 13)])
+    assert stretches[:12] == pytest.approx([GROWTH**step for step in range(12)])
     assert stretches[13:] == pytest.approx([most] * 7 + [0, 1, GROWTH])
 
 
