@@ -79,26 +79,26 @@ class Answering:
                 return
             reading, contents = known or recognition.read(message)
             request = self._classification.quick_request(reading, contents, caller)
-            if request is None or request.rows * request.served.multiply_adds > QUICK_MULTIPLY_ADDS:
+            if request is None or (work := request.rows * request.served.multiply_adds) > QUICK_MULTIPLY_ADDS:
                 made = request  # by which version it is answered is decided once
                 self._hand_over(lambda: made or self._request(reading, contents, caller), size, caller)
                 return
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this request's answer
             send(caller, error)
             return
-        self._collect(request)
+        self._collect(request, work)
 
     def _hand_over(self, make: Make, size: int, caller: Caller) -> None:
         self._long_work.hand_over(make, size, caller)
         self._look_whether_full()
 
-    def _collect(self, request: Request) -> None:
+    def _collect(self, request: Request, work: int) -> None:
         collected = self._collected
         if not collected:
             self._oldest = request.caller.arrived
         collected.append(request)
         self._rows += request.rows
-        self._multiply_adds += request.rows * request.served.multiply_adds
+        self._multiply_adds += work
         if not self._pace.is_taking:
             if self._is_enough:
                 self.flush()
@@ -206,7 +206,7 @@ class Answering:
     def _taken_out(self) -> list[Request]:
         """Takes a product's worth out of what was collected."""
         collected, taken, rows, work = self._collected, [], 0, 0
-        if not self._is_enough:
+        if len(collected) == 1 or not self._is_enough:
             taken = list(collected)
             collected.clear()
             self._rows = self._multiply_adds = 0

@@ -81,7 +81,9 @@ class Classification:
         """What each request gets, in order: an answer, or what is wrong with it; and what is left to `count`."""
         products: list[Product] = []
         first = requests[0]
-        if all(request.reading is first.reading and request.served is first.served for request in requests):
+        if len(requests) == 1 or all(
+            request.reading is first.reading and request.served is first.served for request in requests
+        ):
             return self._answers_of_group(requests, products), products  # most often: they differ in their numbers only
         groups: dict[tuple[int, str], list[int]] = {}
         for place, request in enumerate(requests):

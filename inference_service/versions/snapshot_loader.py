@@ -7,6 +7,7 @@ trusted on the way, wherever it was stored: what must not be served is refused w
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -55,7 +56,7 @@ class ServedVersion:
     # What protocols keep of their answers' bytes, so that it goes when the version goes.
     encodings: dict[Hashable, bytes] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def multiply_adds(self) -> int:
         """Multiplications for one row."""
         return self.manifest.architecture.multiply_adds
