@@ -111,7 +111,6 @@ class Answering:
         """Goes on with what was collected, if it is time."""
         self._last_arrival = time.perf_counter()
         self._pace.on_too_many()
-        self._look_whether_full()  # for long work may have ended
         self._on_time()
 
     def on_nothing_more(self) -> None:
@@ -227,6 +226,7 @@ class Answering:
 
     def _tell_load(self) -> None:
         queued, others = len(self._collected), self._long_work
+        self.turns_away &= queued + others.count >= self._most  # who takes in says when there are enough again
         self._load.set_load(queued, queued + others.count, others.waiting_bytes)
 
     def _check_room(self, size: int, caller: Caller) -> None:

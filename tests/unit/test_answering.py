@@ -334,9 +334,8 @@ def test_long_work_is_in_work_too(bench: Bench) -> None:
     bench.say(*(f"long{index}" for index in range(MOST_IN_FLIGHT)), "a")
     assert bench.refusal("a").reason == "SERVER_BUSY"
     bench.echo.may_go_on.set()
-    until_idle(bench)
-    bench.answering.on_turned_away()  # the next one may still be; whoever comes after him is not
-    assert not bench.answering.turns_away
+    bench.wait_for(*(f"long{index}" for index in range(MOST_IN_FLIGHT)))
+    assert not bench.answering.turns_away  # before the last of them was answered, and nobody had to be refused for it
 
 
 def test_who_holds_back_by_himself_is_taken_where_others_are_turned_away(bench: Bench) -> None:
