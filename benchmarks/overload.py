@@ -112,13 +112,13 @@ class Overload:
 
 
 def counts(output: str, answer_bytes: int) -> tuple[int, int]:
-    """Answered requests, by the bytes that came, and others that ended."""
+    """Answered requests, by the bytes that came, and others that ended, also those that gRPC's core refused."""
     ended = re.search(r"(\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout", output)
     data = re.search(r"\((\d+)\) data", output)
     if not (ended and data):
         raise h2load.LoadError(f"h2load said nothing of its requests:\n{output[-1000:]}")
     answered = round(int(data[1]) / answer_bytes)
-    return answered, int(ended[1]) - answered
+    return answered, int(ended[1]) + int(ended[2]) - answered
 
 
 def measure(name: str, folder: Path, seconds: float) -> list[Phase]:
